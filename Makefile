@@ -1,0 +1,67 @@
+# Everything starts here: `make demo` and `make test` set up what they need, once, and nothing twice.
+# Paths are relative, so the project may stand in a folder with spaces in its name.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint setup data reference benchmarks readme lock clean help
+
+help:
+	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
+	@echo "make test        lint, types, import rules and all tests"
+	@echo "make setup       only the virtual environment"
+	@echo "make reference   retrain and re-export the committed artifact exported/fashion-mnist"
+	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
+	@echo "make readme      write the measured figures and the command help into README.md"
+	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
+
+demo: setup
+	$(BIN)/toolkit run --output exported/demo
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(READY)
+
+# The stamp is the last thing written, so an interrupted set-up starts over.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: $(PYTHON) is not Python 3.11 to 3.13; give one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 3; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+data: setup
+	$(BIN)/toolkit data
+
+# The committed artifact, the golden answers that tests hold the predictor against, and the figures that follow.
+reference: setup
+	$(BIN)/toolkit run --output exported/fashion-mnist
+	$(BIN)/python -m tests.golden.make
+
+# About ten minutes, most of it a fresh clone with all its downloads.
+benchmarks: setup
+	$(BIN)/toolkit bench exported/fashion-mnist --json > benchmarks/results/bench.json
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/fresh_clone.py
+
+readme: setup
+	$(BIN)/python benchmarks/readme.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra train --group dev \
+		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -c requirements.lock -o requirements-core.lock

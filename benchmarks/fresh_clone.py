@@ -1,0 +1,51 @@
+"""Times the two commands of the README as a stranger meets them, and writes benchmarks/results/fresh_clone.json.
+
+    python benchmarks/fresh_clone.py         (part of `make benchmarks`)
+
+A fresh clone of the committed state into an empty folder with a space in its name, with an empty home folder: nothing
+is cached, so every download is in the figure. Each command then runs a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from toolkit.benchmarking.host import describe_host
+from toolkit.publishing import write_atomic
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Clone, run, time and write."""
+    with tempfile.TemporaryDirectory() as scratch:
+        clone, home = Path(scratch) / "a fresh clone", Path(scratch) / "home"
+        home.mkdir()
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, check=True, capture_output=True, text=True)
+        drop = ("VIRTUAL_ENV", "XDG_CACHE_HOME", "TOOLKIT_CACHE", "KERAS_HOME", "PIP_CACHE_DIR")
+        environment = {k: v for k, v in os.environ.items() if k not in drop} | {"HOME": str(home)}
+        seconds = {}
+        for name, target in [
+            ("make demo", "demo"),
+            ("make demo, second time", "demo"),
+            ("make test", "test"),
+            ("make setup, second time", "setup"),
+        ]:
+            start = time.perf_counter()
+            subprocess.run(["make", target], cwd=clone, env=environment, check=True, stdin=subprocess.DEVNULL)
+            seconds[name] = round(time.perf_counter() - start, 1)
+    report = {"format": 1, "commit": commit.stdout.strip(), "host": asdict(describe_host()), "seconds": seconds}
+    write_atomic(ROOT / "benchmarks" / "results" / "fresh_clone.json", json.dumps(report, indent=1) + "\n")
+    print(json.dumps(seconds, indent=1), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Writes the measured figures and the command's own help into README.md, between its markers.
+
+    python benchmarks/readme.py              (`make readme`)
+    python benchmarks/readme.py --check      exits 1 if README.md is not what the files say
+
+Every figure comes from a file that a command wrote: the reference artifact's manifest and benchmarks/results/*.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+
+
+def main() -> int:
+    """Write or check; the exit code."""
+    text = README.read_text(encoding="utf-8")
+    current = render(text)
+    if "--check" in sys.argv[1:]:
+        if text != current:
+            print("README.md is not what the results say; run: make readme", file=sys.stderr)
+            return 1
+        return 0
+    README.write_text(current, encoding="utf-8")
+    return 0
+
+
+def render(text: str) -> str:
+    """The README with every block between ``<!-- begin:NAME -->`` and ``<!-- end:NAME -->`` made anew."""
+    blocks = {
+        "accuracy": accuracy(),
+        "latency": latency(),
+        "overhead": overhead(),
+        "setup": setup(),
+        "help": command_help(),
+    }
+    for name, block in blocks.items():
+        pattern = re.compile(rf"(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)", re.DOTALL)
+        text, count = pattern.subn(lambda found, block=block: found[1] + block + "\n" + found[2], text)
+        if count != 1:
+            raise SystemExit(f"README.md has {count} blocks named {name}, expected one")
+    return text
+
+
+def _load(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine(host: dict[str, Any]) -> str:
+    """One line that names the machine of a result."""
+    notable = [
+        f for f in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm") if f in host["cpu_features"]
+    ]
+    return (
+        f"{host['cpu_model']} ({host['architecture']}; {', '.join(notable)}), {host['logical_cores']} cores"
+        f"{', virtual machine' if host['virtualized'] else ''}, {host['operating_system']}, Python {host['python']}, "
+        f"onnxruntime {host['onnxruntime']}, numpy {host['numpy']}"
+    )
+
+
+def accuracy() -> str:
+    """Keras, float32 and int8 of the reference artifact on the whole test set."""
+    manifest = _load(ROOT / "exported" / "fashion-mnist" / "manifest.json")
+    first = next(iter(manifest["parity"].values()))
+    rows = [
+        ["`model.keras`", f"{first['keras_accuracy']:.2%}", "", "", f"{manifest['files']['model.keras']['bytes']:,}"]
+    ]
+    for name, parity in manifest["parity"].items():
+        same = round(parity["agreement"] * parity["images"])
+        rows.append(
+            [
+                f"`{name}`",
+                f"{parity['accuracy']:.2%}",
+                f"{same:,} of {parity['images']:,}",
+                f"{parity['max_abs']:.1e}",
+                f"{manifest['files'][name]['bytes']:,}",
+            ]
+        )
+    training = manifest["training"]
+    return (
+        _table(["file", "test accuracy", "labels as Keras", "largest difference", "bytes"], rows)
+        + f"\n\nRecipe `{training['recipe']['name']}`, seed {training['seed']}, {training['epochs_run']} epochs in "
+        f"{training['seconds']:.0f} s. One seed: another moves accuracy by some tenths of a point."
+    )
+
+
+def latency() -> str:
+    """The reference artifact through the predictor."""
+    report = _load(RESULTS / "bench.json")
+    rows = []
+    for file in report["files"]:
+        times, start = file["latency"], file["cold_start"]
+        batch = next(entry for entry in file["throughput"] if entry["batch"] == 256)
+        rows.append(
+            [
+                f"`{file['name']}`",
+                *(f"{times[key] / 1000:.1f}" for key in ("p50_ns", "p90_ns", "p99_ns", "p999_ns")),
+                f"{batch['images_per_second']:,.0f}",
+                f"{start['total_ms']:.0f}",
+                f"{start['after_work_bytes'] / 1e6:.0f}",
+            ]
+        )
+    columns = [
+        "one thread",
+        "p50, us",
+        "p90",
+        "p99",
+        "p99.9",
+        "images/s at batch 256",
+        "cold start, ms",
+        "peak memory, MB",
+    ]
+    spread = ", ".join(f"{f['latency']['spread']:.0%} ({f['kind']})" for f in report["files"])
+    return (
+        f"{_table(columns, rows)}\n\n{machine(report['host'])}. "
+        f"{report['files'][0]['latency']['n']:,} calls in {report['settings']['rounds']} interleaved rounds, which differ "
+        f"by {spread}."
+    )
+
+
+def overhead() -> str:
+    """What the toolkit's own Python costs."""
+    report = _load(RESULTS / "overhead.json")
+    one, start, imports = report["one_image"], report["start"], report["import"]
+    rows = [[name, *(f"{v:.1f}" for v in figures.values())] for name, figures in one["ways"].items()]
+    medians = start["median_ms"]
+    return (
+        _table(["one raw image to its label, one thread", "p50, us", "p90", "p99"], rows)
+        + f"\n\n- `classify` takes {one['classify_to_usual_way']:.2f} of the usual way (float32 file, division by 255 in "
+        f"numpy, `session.run`, argmax) and {one['classify_to_bare_run']:.2f} of a bare `session.run` of the same int8 "
+        f"file.\n- `toolkit --version` starts in {medians['toolkit --version']:.0f} ms and `--help` in "
+        f'{medians["toolkit --help"]:.0f} ms; `python -c "import typer"` takes {medians["import typer"]:.0f} ms.\n'
+        f"- `import toolkit.predictor` adds {imports['predictor_median_ms']:.1f} ms to importing numpy and onnxruntime."
+        f"\n\n{machine(report['host'])}."
+    )
+
+
+def setup() -> str:
+    """The two commands in a fresh clone."""
+    report = _load(RESULTS / "fresh_clone.json")
+    rows = [[name, f"{seconds:.0f} s"] for name, seconds in report["seconds"].items()]
+    return f"{_table(['in a fresh clone, nothing cached', 'takes'], rows)}\n\n{machine(report['host'])}."
+
+
+def command_help() -> str:
+    """What ``toolkit --help`` prints."""
+    program = Path(sys.executable).parent / "toolkit"
+    done = subprocess.run([str(program), "--help"], check=True, capture_output=True, text=True, env={"COLUMNS": "100"})
+    return f"```\n{done.stdout.rstrip()}\n```"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

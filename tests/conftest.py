@@ -1,0 +1,76 @@
+"""What tests share: the real data, a small artifact made by the installed command, and that command itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from toolkit.data import FashionMnist, load
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "exported" / "fashion-mnist"
+TOOLKIT = Path(sys.executable).parent / "toolkit"
+
+
+def pytest_report_header() -> str:
+    names = ("numpy", "onnxruntime", "onnx", "tensorflow", "keras", "tf2onnx", "typer")
+    return ", ".join(f"{name} {metadata.version(name)}" for name in names)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error_line(self) -> str:
+        """The one line that says what was wrong; there is exactly one, and no traceback."""
+        assert "Traceback" not in self.err + self.out
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+def toolkit(*arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> Finished:
+    """Run the installed ``toolkit`` command."""
+    done = subprocess.run(
+        [str(TOOLKIT), *map(str, arguments)],
+        cwd=cwd or ROOT,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> FashionMnist:
+    """The real data set."""
+    return load()
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
+    """`toolkit run` on the real data with two epochs: the artifact folder and what the command said."""
+    folder = tmp_path_factory.mktemp("whole run") / "small"
+    return folder, toolkit("run", "--epochs", 2, "--output", folder)
+
+
+@pytest.fixture(scope="session")
+def trained(whole_run: tuple[Path, Finished]) -> Path:
+    """A verified artifact (two epochs); tests that change it copy it first."""
+    folder, finished = whole_run
+    assert finished.code == 0, finished.err
+    return folder

@@ -1,0 +1,201 @@
+"""The folder that stages share, and its manifest: the one source of truth about what is in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from toolkit import __version__
+from toolkit.errors import CorruptArtifactError, MissingError
+from toolkit.predictor import MANIFEST_FORMAT, MANIFEST_NAME, read_manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "HISTORY",
+    "INT8",
+    "KERAS",
+    "MANIFEST_NAME",
+    "ONNX",
+    "PARITY",
+    "FileRecord",
+    "Manifest",
+    "ParityRecord",
+    "QuantizationRecord",
+    "TensorContract",
+    "TrainingRecord",
+    "check_files",
+    "load_manifest",
+    "sha256_of",
+    "versions",
+]
+
+KERAS, HISTORY, ONNX, INT8, PARITY = (
+    "model.keras",
+    "history.csv",
+    "model.onnx",
+    "model.int8.onnx",
+    "parity.json",
+)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the artifact. The last four are for ONNX files only.
+
+    Attributes:
+        kind: "keras", "history", "float32" or "int8".
+        sha256: of the file's bytes, in hex.
+        bytes: its size.
+        opset: version of the standard ONNX operators that it needs.
+        ir_version: version of the file format.
+        operators: how often each operator occurs.
+        onnxruntime: the first release that lists this opset and format as supported.
+    """
+
+    kind: str
+    sha256: str
+    bytes: int
+    opset: int | None = None
+    ir_version: int | None = None
+    operators: dict[str, int] | None = None
+    onnxruntime: str | None = None
+
+
+@dataclass(frozen=True)
+class TensorContract:
+    """What goes in or comes out: name, dtype, shape (a name for the free batch dimension), range of values."""
+
+    name: str
+    dtype: str
+    shape: list[str | int]
+    range: list[float]
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How model.keras came to be: every setting, and what it reached on training and validation data."""
+
+    recipe: dict[str, Any]
+    seed: int
+    data: str
+    epochs_run: int
+    seconds: float
+    train_accuracy: float
+    validation_accuracy: float
+    validation_loss: float
+
+
+@dataclass(frozen=True)
+class QuantizationRecord:
+    """How the int8 file came to be; ``tensors`` maps each quantized tensor to its dtype, scale and zero point."""
+
+    recipe: dict[str, Any]
+    tensors: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ParityRecord:
+    """What verification found for one exported file, over the whole test set (see parity.json for all of it)."""
+
+    images: int
+    keras_accuracy: float
+    accuracy: float
+    agreement: float
+    max_abs: float
+    mean_abs: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json as a value. Sections that a stage has not written yet are None or empty."""
+
+    name: str
+    versions: dict[str, str]
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    input: TensorContract | None = None
+    output: TensorContract | None = None
+    class_names: list[str] | None = None
+    training: TrainingRecord | None = None
+    quantization: QuantizationRecord | None = None
+    parity: dict[str, ParityRecord] = field(default_factory=dict)
+    format: int = MANIFEST_FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json into a staging folder."""
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False)
+        (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact folder.
+
+    Raises:
+        MissingError: there is no such folder.
+        ModelError: it is no artifact.
+        CorruptArtifactError: its manifest is damaged or of another format.
+    """
+    if not folder.is_dir():
+        raise MissingError(f"{folder} does not exist; make it with: toolkit run --output {folder}")
+    raw = read_manifest(str(folder))
+    try:
+        return Manifest(
+            **{
+                **raw,
+                "files": {name: FileRecord(**entry) for name, entry in raw["files"].items()},
+                "input": raw["input"] and TensorContract(**raw["input"]),
+                "output": raw["output"] and TensorContract(**raw["output"]),
+                "training": raw["training"] and TrainingRecord(**raw["training"]),
+                "quantization": raw["quantization"] and QuantizationRecord(**raw["quantization"]),
+                "parity": {name: ParityRecord(**entry) for name, entry in raw["parity"].items()},
+            }
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise CorruptArtifactError(
+            f"{folder / MANIFEST_NAME} is incomplete or has unknown fields ({error}); copy or export it again"
+        ) from error
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Every file that the manifest names is there and is the one it describes.
+
+    Raises:
+        CorruptArtifactError: naming the first file that is not.
+    """
+    for name, record in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise CorruptArtifactError(f"{path} is named by {MANIFEST_NAME} but is missing; copy the artifact again")
+        found = sha256_of(path)
+        if found != record.sha256:
+            raise CorruptArtifactError(
+                f"{path} was changed or damaged: its sha256 begins {found[:12]}, {MANIFEST_NAME} says "
+                f"{record.sha256[:12]}; copy the artifact again or export it anew"
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that has a say in what an artifact is; what is not installed is left out."""
+    found = {"toolkit": __version__, "python": platform.python_version()}
+    for name in ("numpy", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

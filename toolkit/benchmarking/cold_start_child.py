@@ -1,0 +1,79 @@
+"""What the cold-start benchmark runs in a fresh process: open a model, answer one image, time each part.
+
+Run as a file: ``python -P cold_start_child.py MODEL THREADS FOLDER_OF_TOOLKIT WORK_CALLS``;
+it prints one line of JSON.
+"""
+
+from time import monotonic_ns  # system-wide, so the parent can subtract its own reading
+
+STAMPS = [monotonic_ns()]
+
+# ruff: noqa: E402 - the order of the imports is what is measured
+import os
+import sys
+
+model, threads, folder, work_calls = sys.argv[1:]
+if folder not in sys.path:  # the toolkit may run from a source tree that is not installed
+    sys.path.append(folder)
+
+import numpy as np
+
+STAMPS.append(monotonic_ns())
+
+from toolkit.predictor import Predictor
+
+STAMPS.append(monotonic_ns())
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the predictor does before this import
+import onnxruntime  # noqa: F401 - timed
+
+STAMPS.append(monotonic_ns())
+
+predictor = Predictor(model, threads=int(threads))
+STAMPS.append(monotonic_ns())
+
+image = np.zeros(predictor.input_shape, predictor.input_dtype)
+predictor.classify(image)
+STAMPS.append(monotonic_ns())
+
+import json
+
+
+def peak_memory() -> tuple[int, str]:
+    """Peak resident memory of this process in bytes, and who says so."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024, "VmHWM"
+    except OSError:
+        pass
+    import resource
+
+    # KiB on Linux, bytes on macOS. On Linux it begins at the peak of the process that started this one.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "ru_maxrss"
+
+
+def without_bytecode() -> list[str]:
+    """Which of the measured modules Python had to compile in this start."""
+    missing = []
+    for name in ("numpy", "onnxruntime", "toolkit.predictor"):
+        spec = sys.modules[name].__spec__
+        if spec and spec.cached and not os.path.exists(spec.cached):  # noqa: PTH110
+            missing.append(name)
+    return missing
+
+
+after_load, source = peak_memory()
+for _ in range(int(work_calls)):
+    predictor.classify(image)
+after_work = peak_memory()[0]
+report = {
+    "stamps": STAMPS,
+    "after_load": after_load,
+    "after_work": after_work,
+    "memory_source": source,
+    "without_bytecode": without_bytecode(),
+}
+sys.stdout.write(json.dumps(report))

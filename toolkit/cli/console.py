@@ -1,0 +1,72 @@
+"""What people see: notes and progress on stderr, results on stdout; rich in a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from toolkit.progress import Step
+
+__all__ = ["note", "print_json", "print_table", "steps"]
+
+
+def note(text: str) -> None:
+    """One line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command line's own output
+
+
+def print_json(value: Any) -> None:
+    """Machine output: one JSON document on stdout. NaN is an error, not a word that JSON lacks."""
+    json.dump(value, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, to_stderr: bool = False) -> None:
+    """A table; the first column is left-aligned, the others right-aligned."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # as it is: a file name may look like rich's markup
+    console = Console(stderr=to_stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # in a pipe nothing should be folded to an imagined terminal
+    console.print(Text(title, style="bold"))  # not the table's own title, which is folded to the table's width
+    console.print(table)
+
+
+@contextmanager
+def steps(title: str) -> Iterator[Step]:
+    """A progress bar with time left on stderr; in a pipe, a line at the start of each new step only."""
+    if not sys.stderr.isatty():
+        seen: set[str] = set()
+
+        def plain(done: int, total: int, what: str) -> None:  # noqa: ARG001 - the form of a Step
+            if what not in seen:
+                seen.add(what)
+                note(f"{title}: {what}")
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Drawn only when told of progress: a drawing thread would disturb what a benchmark measures.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
+        task = progress.add_task(title)
+
+        def advance(done: int, total: int, what: str) -> None:
+            progress.update(task, completed=done, total=total, description=f"{title}: {what}", refresh=True)
+
+        yield advance

@@ -1,0 +1,72 @@
+"""``toolkit export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli import options
+
+
+def export(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Artifact folder or .keras file.  [default: exported/mlp, else the reference]"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Artifact folder to write.  [default: the model's own; exported/NAME for NAME.keras]",
+        ),
+    ] = None,
+    quantize: options.Quantize = None,
+    per_channel: options.PerChannel = False,
+    calibration_images: options.CalibrationImages = None,
+    input_dtype: options.InputDtype = "uint8",
+    data: options.DataFolder = None,
+    max_difference: options.MaxDifference = 1e-5,
+    min_agreement: options.MinAgreement = 0.98,
+    max_accuracy_drop: options.MaxAccuracyDrop = 0.005,
+    keep_failed: options.KeepFailed = False,
+    json: options.Json = False,
+) -> None:
+    """Export a Keras model to ONNX and verify it against Keras on the whole test set.
+
+    It is published only if every gate holds. A failed gate exits 1 and leaves what was there untouched.
+
+    \b
+    Example:
+        toolkit export exported/mlp --quantize
+    """
+    from toolkit.cli.console import note, print_json, steps
+    from toolkit.cli.defaults import default_artifact
+    from toolkit.cli.rendering import print_verification
+
+    chosen = options.export_options_from(
+        quantize,
+        per_channel=per_channel,
+        calibration_images=calibration_images,
+        input_dtype=input_dtype,
+        limits=options.limits_from(max_difference, min_agreement, max_accuracy_drop),
+        keep_failed=keep_failed,
+    )
+    source = model or default_artifact()
+    if model is None:
+        note(f"Exporting {source}")
+    from toolkit.data import load
+    from toolkit.pipeline import FailedGatesError, export_artifact
+
+    try:
+        with steps("Verifying") as step:
+            manifest, report = export_artifact(source, output, load(data, note), chosen, note, step)
+    except FailedGatesError as failure:
+        print_verification(failure.report, to_stderr=True)
+        raise
+    folder = output or (source if source.is_dir() else Path("exported") / source.stem)
+    if json:
+        print_json({"artifact": str(folder), "manifest": manifest.to_json()})
+        return
+    print_verification(report)
+    print(f"Published {folder}: {', '.join(manifest.files)}\nNext: toolkit predict -m {folder} {folder}/samples/*.png")  # noqa: T201

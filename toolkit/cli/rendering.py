@@ -1,0 +1,137 @@
+"""Training progress, verification tables and the closing summary, for people."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from toolkit.cli.console import note, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from toolkit.artifact import Manifest
+    from toolkit.training.fit import Epoch, OnEpoch
+    from toolkit.verification.report import VerificationReport
+
+__all__ = ["print_summary", "print_verification", "summary", "training_progress"]
+
+
+def _figures(epoch: Epoch) -> str:
+    return (
+        f"epoch {epoch.number}/{epoch.epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}  "
+        f"validation loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.4f}"
+    )
+
+
+@contextmanager
+def training_progress() -> Iterator[OnEpoch]:
+    """A bar with the last epoch's figures and the time left on stderr; in a pipe, a line an epoch."""
+    start = time.monotonic()
+    if not sys.stderr.isatty():
+
+        def plain(epoch: Epoch) -> None:
+            left = (time.monotonic() - start) / epoch.number * (epoch.epochs - epoch.number)
+            note(f"    {_figures(epoch)}  {left:.0f} s left")
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(bar_width=20), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def advance(epoch: Epoch) -> None:
+            progress.update(task, completed=epoch.number, total=epoch.epochs, description=_figures(epoch))
+
+        yield advance
+
+
+def print_verification(report: VerificationReport, *, flips: int = 0, to_stderr: bool = False) -> None:
+    """The verification as tables: each file beside Keras, what failed, and the first flipped images."""
+    keras = ["Keras", f"{report.keras_accuracy:.2%}", "", "", "", "", ""]
+    rows = [keras]
+    for file in report.files:
+        parity = file.parity
+        rows.append(
+            [
+                file.name,
+                f"{parity.accuracy:.2%}",
+                f"{round(-100 * parity.accuracy_drop, 2) + 0:+.2f}",  # + 0: never a "-0.00"
+                f"{parity.n - len(parity.flips):,} of {parity.n:,}",
+                f"{parity.max_abs:.1e}",
+                f"{parity.mean_abs:.1e}",
+                "passed" if file.passed else "FAILED",
+            ]
+        )
+    columns = ["", "accuracy", "points", "labels as Keras", "max diff", "mean diff", "gates"]
+    print_table(f"Verification on the {report.data}", columns, rows, to_stderr=to_stderr)
+    for line in report.failures():
+        note(f"failed: {line}")
+    for file in report.files:
+        if flips and file.parity.flips:
+            _print_flips(file.name, file.parity.flips, flips, report.class_names, to_stderr=to_stderr)
+
+
+def _print_flips(name: str, found: list[Any], count: int, names: list[str], *, to_stderr: bool) -> None:
+    surest = sorted(found, key=lambda flip: -flip.keras_margin)[:count]
+    rows = [
+        [
+            f"#{flip.index}",
+            names[flip.true_label],
+            names[flip.keras_label],
+            f"{flip.keras_margin:.3f}",
+            names[flip.label],
+            f"{flip.margin:.3f}",
+        ]
+        for flip in surest
+    ]
+    title = f"{name}: {len(found)} of its labels differ from Keras; where Keras was surest"
+    print_table(title, ["image", "true class", "Keras", "margin", "exported", "margin"], rows, to_stderr=to_stderr)
+
+
+def summary(output: Path, manifest: Manifest, report: VerificationReport, timing: dict[str, Any]) -> dict[str, Any]:
+    """What a whole run came to, as plain JSON values."""
+    timed = {entry["name"]: entry for entry in timing["files"]}
+    return {
+        "artifact": str(output),
+        "keras_accuracy": report.keras_accuracy,
+        "training": manifest.to_json()["training"],
+        "files": {
+            file.name: {
+                "accuracy": file.parity.accuracy,
+                "agreement": file.parity.agreement,
+                "bytes": manifest.files[file.name].bytes,
+                "latency_p50_us": timed[file.name]["latency"]["p50_ns"] / 1000,
+                "latency_p99_us": timed[file.name]["latency"]["p99_ns"] / 1000,
+            }
+            for file in report.files
+        },
+        "host": timing["host"],
+    }
+
+
+def print_summary(output: Path, manifest: Manifest, report: VerificationReport, timing: dict[str, Any]) -> None:
+    """The end of a whole run: what each form of the model is worth, where it is and what to do next."""
+    figures = summary(output, manifest, report, timing)
+    keras_bytes = manifest.files["model.keras"].bytes
+    rows = [["model.keras (Keras)", f"{report.keras_accuracy:.2%}", f"{keras_bytes / 1000:,.0f} kB", "", ""]]
+    for name, file in figures["files"].items():
+        rows.append(
+            [
+                f"{name} ({manifest.files[name].kind})",
+                f"{file['accuracy']:.2%}",
+                f"{file['bytes'] / 1000:,.0f} kB",
+                f"{file['latency_p50_us']:.1f} us",
+                f"{file['latency_p99_us']:.1f} us",
+            ]
+        )
+    columns = ["", "test accuracy", "size", "one image, p50", "p99"]
+    print_table(f"{output} on {timing['host']['cpu_model'] or 'this CPU'}, one thread", columns, rows)
+    sample = output / "samples" / "9-ankle-boot.png"
+    print(f"Everything is in {output}. Next:\n    toolkit predict -m {output} {sample}")  # noqa: T201

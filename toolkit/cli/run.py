@@ -1,0 +1,89 @@
+"""``toolkit run``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli import options
+from toolkit.cli.defaults import OWN_RUN
+
+
+def run(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Artifact folder to write.")] = OWN_RUN,
+    data: options.DataFolder = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    optimizer: options.Optimizer = None,
+    learning_rate: options.LearningRate = None,
+    hidden: options.Hidden = None,
+    dropout: options.Dropout = None,
+    l2: options.L2 = None,
+    early_stopping: options.EarlyStopping = None,
+    seed: options.Seed = 1,
+    quantize: options.Quantize = "static",
+    per_channel: options.PerChannel = False,
+    calibration_images: options.CalibrationImages = None,
+    max_difference: options.MaxDifference = 1e-5,
+    min_agreement: options.MinAgreement = 0.98,
+    max_accuracy_drop: options.MaxAccuracyDrop = 0.005,
+    keep_failed: options.KeepFailed = False,
+    json: options.Json = False,
+) -> None:
+    """The whole line on real data: fetch, train, export, quantize, verify, time.
+
+    The artifact is published when every gate holds, then timed on this machine.
+
+    \b
+    Example:
+        toolkit run --epochs 20 --output exported/quick
+    """
+    from toolkit.cli.console import note, print_json, steps
+    from toolkit.cli.rendering import print_summary, print_verification, summary, training_progress
+
+    recipe = options.recipe_from(
+        hidden,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        dropout=dropout,
+        l2=l2,
+        early_stopping=early_stopping,
+    )
+    chosen = options.export_options_from(
+        quantize,
+        per_channel=per_channel,
+        calibration_images=calibration_images,
+        input_dtype="uint8",
+        limits=options.limits_from(max_difference, min_agreement, max_accuracy_drop),
+        keep_failed=keep_failed,
+    )
+    from toolkit.data import load
+    from toolkit.pipeline import FailedGatesError, run_line, time_artifact
+
+    note("1/5 Data")
+    images = load(data, note)
+    note(f"    {images.source}: 55,000 training, 5,000 validation and 10,000 test images\n2/5 Training")
+    try:
+        with training_progress() as on_epoch, steps("    verifying") as step:
+            manifest, report = run_line(
+                output,
+                recipe,
+                images,
+                seed,
+                chosen,
+                on_epoch,
+                lambda text: note({"Exporting": "3/5 ", "Verifying": "4/5 "}.get(text.split()[0], "    ") + text),
+                step,
+            )
+    except FailedGatesError as failure:
+        print_verification(failure.report, to_stderr=True)
+        raise
+    note("5/5 Timing on this machine, in a fresh process")
+    timing = time_artifact(output)
+    if json:
+        print_json(summary(output, manifest, report, timing))
+    else:
+        print_verification(report)
+        print_summary(output, manifest, report, timing)

@@ -1,0 +1,58 @@
+"""``toolkit verify``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli import options
+
+
+def verify(
+    artifact: Annotated[
+        Path | None, typer.Argument(help="Artifact folder.  [default: exported/mlp, else the reference]")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where the report goes.  [default: parity.json in the artifact]"),
+    ] = None,
+    data: options.DataFolder = None,
+    max_difference: options.MaxDifference = 1e-5,
+    min_agreement: options.MinAgreement = 0.98,
+    max_accuracy_drop: options.MaxAccuracyDrop = 0.005,
+    flips: Annotated[int, typer.Option(help="How many flipped images to list.", min=0)] = 10,
+    json: options.Json = False,
+) -> None:
+    """Hold the exported files against Keras on all 10,000 test images; exit 1 if a gate fails.
+
+    float32 files must give every label that Keras gives, with probabilities that differ by rounding alone. int8 files
+    are judged by label agreement and by accuracy lost. Batches of 1, 7 and 10,000 must give the same answers.
+
+    \b
+    Example:
+        toolkit verify exported/fashion-mnist --min-agreement 0.99
+    """
+    from toolkit.cli.console import note, print_json, steps
+    from toolkit.cli.defaults import default_artifact
+    from toolkit.cli.rendering import print_verification
+
+    limits = options.limits_from(max_difference, min_agreement, max_accuracy_drop)
+    folder = artifact or default_artifact()
+    if artifact is None:
+        note(f"Verifying {folder}")
+    from toolkit.data import load
+    from toolkit.pipeline import FailedGatesError, verify_artifact
+
+    failure: FailedGatesError | None = None
+    try:
+        with steps("Verifying") as step:
+            report = verify_artifact(folder, load(data, note), limits, output, note, step)
+    except FailedGatesError as error:
+        failure, report = error, error.report
+    if json:
+        print_json(report.to_json())
+    else:
+        print_verification(report, flips=flips)
+        print(f"Report: {output or folder / 'parity.json'}")  # noqa: T201
+    if failure is not None:
+        raise failure

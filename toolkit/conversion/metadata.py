@@ -1,0 +1,98 @@
+"""What an exported file says of itself, so that a lone ``.onnx`` still works in the predictor."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+
+from toolkit import __version__
+from toolkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["ExportedFile", "finish", "write_metadata"]
+
+# The first onnxruntime release that lists each opset as supported (its "Compatibility" page, table of versions), for
+# the opsets that this package writes; its IR version is never the newer of the two.
+_RUNTIME_BY_OPSET = {13: "1.6", 14: "1.7", 15: "1.8", 16: "1.11", 17: "1.12"}
+# The first IR version whose models may hold an opset: the table in onnx/helper.py, VERSION_TABLE.
+_IR_BY_OPSET = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8}
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """An ONNX file as it stands on disk.
+
+    Attributes:
+        path: where it is.
+        kind: "float32" or "int8".
+        opset: version of the standard ONNX operators that it needs.
+        ir_version: version of the file format.
+        operators: how often each operator occurs, by name.
+        onnxruntime: the first release that lists this opset as supported (published table, not a trial).
+    """
+
+    path: Path
+    kind: str
+    opset: int
+    ir_version: int
+    operators: dict[str, int]
+    onnxruntime: str
+
+
+def write_metadata(
+    model: onnx.ModelProto, *, class_names: Sequence[str], source_sha256: str, quantization: str | None
+) -> None:
+    """Put class names, input contract, toolkit version and source hash into ``metadata_props``."""
+    given, answer = model.graph.input[0], model.graph.output[0]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type).name
+    contract = {
+        "input": {"name": given.name, "dtype": dtype, "range": [0, 255] if dtype == "uint8" else [0, 1]},
+        "output": {"name": answer.name, "dtype": "float32", "range": [0, 1]},
+    }
+    facts = {
+        "toolkit.version": __version__,
+        "toolkit.class_names": json.dumps(list(class_names)),
+        "toolkit.contract": json.dumps(contract),
+        "toolkit.source_sha256": source_sha256,
+    }
+    if quantization is not None:
+        facts["toolkit.quantization"] = quantization
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, facts)
+
+
+def finish(model: onnx.ModelProto, path: Path, kind: str) -> ExportedFile:
+    """Set the lowest versions that the graph needs, check it in full and write it.
+
+    Raises:
+        ModelError: the graph uses operators outside the ONNX standard, or fails ``onnx.checker``.
+    """
+    model.producer_name, model.producer_version = "toolkit", __version__
+    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
+    if foreign:
+        raise ModelError(
+            f"the graph uses operators outside the ONNX standard ({', '.join(foreign)}); simplify the model"
+        )
+    model.graph.doc_string = ""  # the converter counts its functions there
+    # Converters declare every domain they know; only the standard one is used.
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    model.ir_version = _IR_BY_OPSET[opset]
+    # Shapes noted before an edit are stale after it; the checker infers them anew.
+    del model.graph.value_info[:]
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"the exported {kind} graph is not valid ONNX ({reason}); please report this model") from error
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+    return ExportedFile(path, kind, opset, model.ir_version, operators, _RUNTIME_BY_OPSET[opset])

@@ -1,0 +1,52 @@
+"""Every error that a person can do something about, each with its exit code.
+
+The classes live in `toolkit.predictor`, because that one file must work alone on a device; the rest of the toolkit
+takes them from here. Exit codes: 0 all is well, 1 a gate failed, 2 bad usage or bad input, 3 something needed is
+missing, 4 an artifact is corrupt or was changed.
+"""
+
+from toolkit.predictor import (
+    CorruptArtifactError,
+    InputError,
+    MissingError,
+    ModelError,
+    ToolkitError,
+    UsageError,
+)
+
+__all__ = [
+    "CorruptArtifactError",
+    "DataError",
+    "DivergedError",
+    "GateError",
+    "InputError",
+    "MissingError",
+    "ModelError",
+    "StorageError",
+    "ToolkitError",
+    "UsageError",
+]
+
+
+class GateError(ToolkitError):
+    """A model did not pass verification, so it was not published."""
+
+    exit_code = 1
+
+
+class DivergedError(ToolkitError):
+    """Training reached a loss that is no number."""
+
+    exit_code = 1
+
+
+class DataError(ToolkitError, ValueError):
+    """A data file that is not what it should be."""
+
+    exit_code = 2
+
+
+class StorageError(ToolkitError, OSError):
+    """The disk is full or failed while something was written; what was there before is whole."""
+
+    exit_code = 3

@@ -1,0 +1,222 @@
+"""Reading pictures for the command line: PNG, JPEG, ``.npy``, idx; from a pipe also raw pixels.
+
+What a file is, its first bytes say, not its name. A plain 28x28 grey picture is taken as it is, bit for bit.
+Any other picture is made into one by a single rule: turned upright (EXIF), transparency laid on white, made
+grey (luma), inverted if the median of its outermost pixels is brighter than 127 (Fashion-MNIST is bright on
+black), fitted into 28x28 keeping its shape, and centred on black.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toolkit.errors import InputError, MissingError
+from toolkit.idx import GZIP_MAGIC, IMAGES_MAGIC, LABELS_MAGIC, unpack_images
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+__all__ = ["MAX_BYTES", "ImageFile", "read_images"]
+
+SIDE = 28
+MAX_IMAGES = 200_000  # in one file: 157 MB unfolded
+MAX_PIXELS = 64_000_000  # of one picture: more than phones take, and 256 MB unfolded
+MAX_BYTES = 16 + MAX_IMAGES * SIDE * SIDE  # of one file or of standard input
+
+_PNG, _JPEG, _NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x93NUMPY"
+_ORIENTATION = 0x0112  # the EXIF tag
+_MAKE_UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """What one file held.
+
+    Attributes:
+        name: the file as it was named, "-" for standard input.
+        images: uint8 of shape (n, 28, 28), ready for the predictor.
+        notes: what was done to a picture to make it so; a line each, for people.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """One name an image: the file's own, with an index where it holds several."""
+        if len(self.images) == 1:
+            return [self.name]
+        return [f"{self.name}[{index}]" for index in range(len(self.images))]
+
+
+def read_images(path: str | os.PathLike[str], stdin: bytes | None = None) -> ImageFile:
+    """The images in a file, or in standard input where the path is "-".
+
+    Args:
+        path: a PNG, JPEG, ``.npy`` or idx (plain or gzip'd) file, or "-".
+        stdin: what standard input held, for "-"; here raw pixels, 784 bytes an image, are taken too.
+
+    Raises:
+        MissingError: no such file, or Pillow is needed and not installed.
+        InputError: empty, cut short, damaged, too large, or nothing of the above.
+    """
+    name = os.fspath(path)
+    data = _read(name) if name != "-" else stdin or b""
+    shown = "standard input" if name == "-" else name
+    if not data:
+        raise InputError(f"{shown} is empty; expected a PNG, JPEG, .npy or idx file")
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{shown} has more than {MAX_BYTES} bytes; split it into files of {MAX_IMAGES} images")
+    if data.startswith((_PNG, _JPEG)):
+        image, note = _picture(data, shown)
+        return ImageFile(name, image[np.newaxis], (note,) if note else ())
+    if data.startswith(_NPY):
+        return ImageFile(name, _npy(data, shown))
+    if data.startswith((IMAGES_MAGIC, LABELS_MAGIC, GZIP_MAGIC)):
+        return ImageFile(name, unpack_images(data, shown, at_most=MAX_IMAGES))
+    if name == "-" and len(data) % (SIDE * SIDE) == 0:
+        return ImageFile(name, np.frombuffer(data, np.uint8).reshape(-1, SIDE, SIDE))
+    raw = f", or raw pixels ({len(data)} bytes are no multiple of 784)" if name == "-" else ""
+    raise InputError(f"{shown} begins with {data[:8]!r}, expected a PNG, JPEG, .npy or idx file{raw}; convert it first")
+
+
+def _read(name: str) -> bytes:
+    try:
+        with open(name, "rb") as file:  # noqa: PTH123 - Path("") would be the current folder
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise MissingError(f"{name or 'a file named with nothing'} does not exist; check the path") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name} is a folder, expected image files; try {name.rstrip('/')}/*.png") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot read {name!r}: {reason}; check the path and its permissions") from error
+
+
+def _npy(data: bytes, name: str) -> NDArray[np.uint8]:
+    """The array of a .npy file; parsed here, as numpy reserves all that a header claims before it looks."""
+    from numpy.lib import format as npy
+
+    file = io.BytesIO(data)
+    try:
+        version = npy.read_magic(file)
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        shape, fortran, dtype = read_header(file)
+    except (ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{name} has a damaged .npy header; save it again with numpy.save") from error
+    wanted = "expected uint8 of shape (28, 28) or (n, 28, 28)"
+    if dtype.kind not in "biuf":
+        raise InputError(f"{name} holds dtype {dtype}, {wanted}; save the raw pixels as uint8")
+    count, body = math.prod(shape), data[file.tell() :]
+    if len(body) != count * dtype.itemsize:
+        raise InputError(
+            f"{name} has {len(body)} bytes of pixels, its header says {count * dtype.itemsize}; "
+            "it is cut short or damaged: save or copy it again"
+        )
+    array = np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
+    if dtype != np.uint8:
+        raise InputError(f"{name} holds {dtype} of shape {shape}, {wanted}; {_advice(array)}")
+    if shape[-2:] != (SIDE, SIDE) or len(shape) not in (2, 3):
+        raise InputError(f"{name} has shape {shape}, {wanted}; resize or reshape it first")
+    if len(images := np.ascontiguousarray(array).reshape(-1, SIDE, SIDE)) > MAX_IMAGES:
+        raise InputError(f"{name} holds {len(images)} images, expected {MAX_IMAGES} at most; split the file")
+    return images
+
+
+def _advice(array: NDArray[np.generic]) -> str:
+    numbers = array.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        return "it contains NaN or infinity: check where the pixels come from"
+    low, high = (numbers.min(), numbers.max()) if numbers.size else (0, 0)
+    if low < 0 or high > 255:
+        return f"values run from {low:g} to {high:g} but pixels run from 0 to 255: check the scaling"
+    if array.dtype.kind == "f" and high <= 1:
+        return "undo the division by 255: (array * 255).round().astype(numpy.uint8)"
+    return "convert with array.astype(numpy.uint8)"
+
+
+def _picture(data: bytes, name: str) -> tuple[NDArray[np.uint8], str | None]:
+    """A PNG or JPEG as uint8 (28, 28), and a line that says what was done to it, if anything was."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise MissingError(
+            f"{name} needs Pillow to be read ({error}); install the extra 'images': "
+            "pip install '.[images]' in the project, or give .npy"
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's warning of large pictures; the limit below is ours
+            image: Image.Image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+            if image.width * image.height <= MAX_PIXELS:
+                image.load()
+                return _as_trained(image, name)
+    except Image.DecompressionBombError:
+        pass
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} has a damaged PNG or JPEG header; copy or save it again") from error
+    except Exception as error:  # damaged pictures make Pillow raise errors of many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{name} cannot be decoded: {reason}; copy or save it again") from error
+    raise InputError(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; save a smaller copy of it")
+
+
+def _as_trained(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], str | None]:
+    """The one rule for pictures; see the top of this file."""
+    from PIL import Image, ImageOps
+
+    turned = _MAKE_UPRIGHT.get(_orientation(image))
+    transparent = image.has_transparency_data
+    if image.mode == "L" and image.size == (SIDE, SIDE) and not turned and not transparent:
+        return np.array(image, np.uint8), None
+    done, what = [], f"{image.width}x{image.height} {image.mode}"
+    if turned:
+        image = image.transpose(Image.Transpose[turned])
+        done.append("turned upright")
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut values off at 255
+        image = Image.fromarray((np.asarray(image, np.uint32) / 257).round().astype(np.uint8))
+        done.append("brought from 16 to 8 bits")
+    if transparent:
+        picture = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        done.append("transparency laid on white")
+    if image.mode != "L":
+        image = (image if image.mode in {"RGB", "RGBA"} else image.convert("RGB")).convert("L")
+        done.append("made grey")
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    if np.median(border) > 127:
+        image = ImageOps.invert(image)
+        done.append("inverted, as its border is bright")
+    if image.size != (SIDE, SIDE):
+        scale = SIDE / max(image.size)
+        width, height = (max(1, round(length * scale)) for length in image.size)
+        fitted = image.resize((width, height), Image.Resampling.LANCZOS)
+        image = Image.new("L", (SIDE, SIDE))
+        image.paste(fitted, ((SIDE - width) // 2, (SIDE - height) // 2))
+        done.append("fitted into 28x28")
+    return np.array(image, np.uint8), f"{name}: {what} picture {', '.join(done)}"
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - cameras write broken EXIF in many ways, and the picture is good without it
+        return 1

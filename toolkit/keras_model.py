@@ -1,0 +1,100 @@
+"""Opening Keras models, quietly and with errors that a person can act on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import MissingError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["import_keras", "load_keras", "predict_keras"]
+
+
+def import_keras() -> Any:
+    """The keras module on the TensorFlow backend, imported without TensorFlow's start-up chatter.
+
+    Raises:
+        MissingError: it is not installed.
+    """
+    # Native code logs notes about itself as errors; what really fails comes as an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        with _quiet_stderr():
+            import keras
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()  # looks for accelerators now, and complains of none unheard
+    except ImportError as error:
+        raise MissingError(
+            f"this needs Keras and TensorFlow ({error}); install the extra 'train': "
+            "pip install '.[train]' in the project"
+        ) from error
+    return keras
+
+
+def load_keras(path: Path) -> Any:
+    """The model in a ``.keras`` file, not compiled; code in the file is not run.
+
+    Raises:
+        MissingError: no such file, or Keras is not installed.
+        ModelError: the file is no Keras model, is damaged, or needs code that it brings itself.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path} does not exist; give a .keras file, or train one with: toolkit train")
+    keras = import_keras()
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(
+            f"{path} ({path.stat().st_size} bytes) cannot be opened as a Keras model: {reason}; "
+            "give a .keras file written by Keras 3"
+        ) from error
+
+
+def predict_keras(model: Any, images: NDArray[np.uint8], batch_size: int = 1000) -> NDArray[np.float32]:
+    """What Keras says of raw images: the reference that exported files are held against.
+
+    Args:
+        model: an image classifier that takes pixels divided by 255.
+        images: uint8 of shape (n, 28, 28).
+        batch_size: images a step.
+
+    Returns:
+        Probabilities, float32 of shape (n, classes).
+    """
+    scaled = images.astype("float32") / 255
+    return model.predict(scaled, batch_size=batch_size, verbose=0)  # type: ignore[no-any-return]  # keras is untyped
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hold back what native code writes to stderr; it is shown after all if the block fails."""
+    try:
+        real = os.dup(2)
+    except OSError:  # closed by whoever started us
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(real, held.read())
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)

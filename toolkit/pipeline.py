@@ -1,0 +1,403 @@
+"""The stages in sequence: what `toolkit train`, `export`, `verify` and `run` do to an artifact folder.
+
+Each function here fills a staging folder and lets it take the artifact's place only when every gate held.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit import artifact
+from toolkit.artifact import (
+    HISTORY,
+    INT8,
+    KERAS,
+    ONNX,
+    PARITY,
+    FileRecord,
+    Manifest,
+    ParityRecord,
+    QuantizationRecord,
+    TensorContract,
+    TrainingRecord,
+)
+from toolkit.data import CLASS_NAMES
+from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError
+from toolkit.keras_model import load_keras, predict_keras
+from toolkit.publishing import staged_folder, write_atomic
+from toolkit.verification.gates import Limits
+from toolkit.verification.report import VerificationReport, verify
+
+if TYPE_CHECKING:
+    from toolkit.conversion.metadata import ExportedFile
+    from toolkit.conversion.recipe import QuantizationRecipe
+    from toolkit.data import FashionMnist
+    from toolkit.progress import Note, Step
+    from toolkit.training.fit import OnEpoch
+    from toolkit.training.recipes import Recipe
+
+__all__ = [
+    "ExportOptions",
+    "FailedGatesError",
+    "export_artifact",
+    "run_line",
+    "time_artifact",
+    "train_artifact",
+    "verify_artifact",
+]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, and what it must reach.
+
+    Attributes:
+        quantization: the int8 recipe, or None for float32 alone.
+        input_dtype: "uint8" for raw pixels, "float32" for the Keras model's own input.
+        limits: the gates.
+        keep_failed: leave what failed a gate in a folder of its own, NAME.failed.
+    """
+
+    quantization: QuantizationRecipe | None
+    input_dtype: str = "uint8"
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    keep_failed: bool = False
+
+
+class FailedGatesError(GateError):
+    """Verification failed; carries its report."""
+
+    def __init__(self, report: VerificationReport, consequence: str) -> None:
+        failures = report.failures()
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        super().__init__(f"{failures[0]}{more}; {consequence}")
+        self.report = report
+
+
+def train_artifact(
+    output: Path, recipe: Recipe, data: FashionMnist, seed: int, on_epoch: OnEpoch
+) -> tuple[Manifest, TrainingRecord]:
+    """Train a model and publish it as an artifact: model.keras, history.csv and the manifest.
+
+    Exported files of an earlier model in that folder do not belong to the new one and are left out.
+
+    Raises:
+        UsageError, StorageError: see `toolkit.publishing.staged_folder`.
+        DivergedError: nothing is published.
+    """
+    with staged_folder(output, keep=frozenset()) as staging:
+        manifest, record, _ = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
+        manifest.write(staging)
+    return manifest, record
+
+
+def export_artifact(
+    source: Path, output: Path | None, data: FashionMnist, options: ExportOptions, note: Note, step: Step
+) -> tuple[Manifest, VerificationReport]:
+    """Export a Keras model to ONNX, verify it, and publish it only if every gate held.
+
+    Args:
+        source: an artifact folder that holds model.keras, or a .keras file.
+        output: the artifact folder to publish; by default the source folder, or exported/NAME for NAME.keras.
+        data: calibration comes from its training images, verification from its test images.
+        options: what to export.
+        note: told what is being done.
+        step: told of verification's progress.
+
+    Raises:
+        FailedGatesError: a gate failed; what was there is untouched.
+        MissingError, ModelError, CorruptArtifactError: the source is no model.
+        UsageError, StorageError: see `toolkit.publishing.staged_folder`.
+    """
+    earlier: Manifest | None = None
+    if source.is_dir():
+        earlier = artifact.load_manifest(source)
+        artifact.check_files(source, earlier)
+        target, model_path = output or source, source / KERAS
+        if KERAS not in earlier.files:
+            raise MissingError(f"{source} holds no {KERAS}; train one with: toolkit train --output {source}")
+    else:
+        target, model_path = output or Path("exported") / source.stem, source
+    model = load_keras(model_path)
+    payload = {name: (model_path.parent / name).read_bytes() for name in _carried(earlier)}
+    payload[KERAS] = model_path.read_bytes()
+    with staged_folder(target, keep=frozenset()) as staging:
+        for name, content in payload.items():
+            (staging / name).write_bytes(content)
+        manifest = Manifest(
+            name=target.absolute().name,
+            versions=artifact.versions(),
+            files={name: _record(staging / name, kind) for name, kind in _OWN_KINDS.items() if name in payload},
+            training=earlier.training if earlier else None,
+        )
+        manifest, report = _export(staging, target, model, manifest, data, options, note, step)
+    return manifest, report
+
+
+def run_line(
+    output: Path,
+    recipe: Recipe,
+    data: FashionMnist,
+    seed: int,
+    options: ExportOptions,
+    on_epoch: OnEpoch,
+    note: Note,
+    step: Step,
+) -> tuple[Manifest, VerificationReport]:
+    """Train, export and verify in one staging folder, published once at the end.
+
+    Raises:
+        As `train_artifact` and `export_artifact`; the earlier artifact is whole after each of them.
+    """
+    with staged_folder(output, keep=frozenset()) as staging:
+        manifest, _, model = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
+        manifest, report = _export(staging, output, model, manifest, data, options, note, step)
+    return manifest, report
+
+
+def verify_artifact(
+    folder: Path, data: FashionMnist, limits: Limits, output: Path | None, note: Note, step: Step
+) -> VerificationReport:
+    """Verify a published artifact and write its parity.json, whether it passes or not.
+
+    Raises:
+        FailedGatesError: a gate failed; the report is written and attached.
+        CorruptArtifactError: a file is not what the manifest says.
+        MissingError: there is nothing to verify, or no model.keras to verify it against.
+    """
+    manifest = artifact.load_manifest(folder)
+    artifact.check_files(folder, manifest)
+    if KERAS not in manifest.files:
+        raise MissingError(f"{folder} holds no {KERAS} to verify against; copy it there from where it was trained")
+    if ONNX not in manifest.files:
+        raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
+    note("Asking Keras for its answers")
+    model = load_keras(folder / KERAS)
+    report = _verify(folder, model, manifest, data, limits, step)
+    target = output or folder / PARITY
+    write_atomic(target, _parity_text(report))
+    if not report.passed:
+        raise FailedGatesError(report, f"see {target} for every flipped image")
+    return report
+
+
+_OWN_KINDS = {KERAS: "keras", HISTORY: "history"}
+
+
+def _carried(earlier: Manifest | None) -> list[str]:
+    return [name for name in _OWN_KINDS if earlier and name in earlier.files]
+
+
+def _train(
+    staging: Path, name: str, recipe: Recipe, data: FashionMnist, seed: int, on_epoch: OnEpoch
+) -> tuple[Manifest, TrainingRecord, Any]:
+    from toolkit.training.fit import train
+
+    result = train(recipe, data, seed, staging, on_epoch)
+    record = TrainingRecord(
+        recipe=dataclasses.asdict(recipe),
+        seed=seed,
+        data=f"Fashion-MNIST, first 5,000 training images for validation ({data.source})",
+        epochs_run=result.epochs_run,
+        seconds=round(result.seconds, 1),
+        train_accuracy=result.train_accuracy,
+        validation_accuracy=result.validation_accuracy,
+        validation_loss=result.validation_loss,
+    )
+    files = {name: _record(staging / name, kind) for name, kind in _OWN_KINDS.items()}
+    return (
+        Manifest(name=name, versions=artifact.versions(), files=files, training=record),
+        record,
+        result.model,
+    )
+
+
+def _export(
+    staging: Path,
+    target: Path,
+    model: Any,
+    manifest: Manifest,
+    data: FashionMnist,
+    options: ExportOptions,
+    note: Note,
+    step: Step,
+) -> tuple[Manifest, VerificationReport]:
+    from toolkit.conversion.keras_to_onnx import INPUT, OUTPUT, export_float32
+    from toolkit.conversion.quantize import quantize
+
+    source_sha256 = manifest.files[KERAS].sha256
+    note("Exporting to ONNX")
+    exported = [
+        export_float32(
+            model,
+            staging / ONNX,
+            class_names=CLASS_NAMES,
+            source_sha256=source_sha256,
+            input_dtype=options.input_dtype,
+        )
+    ]
+    quantization = None
+    if options.quantization is not None:
+        note(f"Quantizing to int8 ({options.quantization.method})")
+        result = quantize(
+            staging / ONNX,
+            staging / INT8,
+            options.quantization,
+            _calibration(data, options),
+            class_names=CLASS_NAMES,
+            source_sha256=source_sha256,
+        )
+        exported.append(result.file)
+        quantization = QuantizationRecord(dataclasses.asdict(options.quantization), result.tensors)
+    _write_samples(staging / "samples", data)
+    scale = [0.0, 255.0] if options.input_dtype == "uint8" else [0.0, 1.0]
+    manifest = dataclasses.replace(
+        manifest,
+        files={**manifest.files, **{file.path.name: _onnx_record(file) for file in exported}},
+        input=TensorContract(INPUT, options.input_dtype, ["batch", 28, 28], scale),
+        output=TensorContract(OUTPUT, "float32", ["batch", len(CLASS_NAMES)], [0.0, 1.0]),
+        class_names=list(CLASS_NAMES),
+        quantization=quantization,
+        parity={},
+    )
+    manifest.write(staging)  # the predictor checks what it opens against the manifest
+    note(f"Verifying against Keras on {len(data.test_images):,} test images")
+    report = _verify(staging, model, manifest, data, options.limits, step)
+    (staging / PARITY).write_text(_parity_text(report), encoding="utf-8")
+    manifest = dataclasses.replace(manifest, parity={file.name: _parity_record(file.parity) for file in report.files})
+    manifest.write(staging)
+    if not report.passed:
+        consequence = f"nothing was published to {target}"
+        if options.keep_failed:
+            failed = target.with_name(f"{target.absolute().name}.failed")
+            shutil.rmtree(failed, ignore_errors=True)
+            shutil.copytree(staging, failed)
+            consequence += f", what failed is in {failed}"
+        raise FailedGatesError(report, consequence)
+    return manifest, report
+
+
+def _verify(
+    folder: Path, model: Any, manifest: Manifest, data: FashionMnist, limits: Limits, step: Step
+) -> VerificationReport:
+    from toolkit.verification.parity import compare
+
+    if tuple(model.input_shape[1:]) != data.test_images.shape[1:]:
+        raise ModelError(
+            f"{folder / KERAS} takes input of shape {model.input_shape}, but the test images are "
+            f"{data.test_images.shape[1:]}; this version verifies image classifiers of that shape"
+        )
+    keras = predict_keras(model, data.test_images)
+    if not np.isfinite(keras).all():
+        raise ModelError(f"{KERAS} answers NaN or infinity on the test images; train the model again")
+    reference = compare(keras, keras, data.test_labels)
+    files = []
+    for name, record in manifest.files.items():
+        if record.kind not in ("float32", "int8"):
+            continue
+        try:
+            files.append(
+                verify(
+                    folder / name,
+                    record.kind,
+                    record.sha256,
+                    keras,
+                    data.test_images,
+                    data.test_labels,
+                    limits,
+                    step,
+                )
+            )
+        except InputError as error:
+            raise ModelError(f"{folder / name} does not take the test images ({error}); export it again") from error
+    return VerificationReport(
+        data=f"Fashion-MNIST test set, {len(data.test_images)} images",
+        limits=limits,
+        keras_sha256=manifest.files[KERAS].sha256,
+        keras_accuracy=reference.accuracy,
+        keras_confusion=reference.confusion,
+        class_names=list(CLASS_NAMES),
+        versions=artifact.versions(),
+        files=files,
+    )
+
+
+def _calibration(data: FashionMnist, options: ExportOptions) -> Any:
+    """A seeded choice of training images, in the exported file's own input dtype."""
+    recipe = options.quantization
+    if recipe is None:
+        raise ToolkitError("calibration was asked for without a quantization recipe; this is a bug, please report it")
+    count = min(recipe.calibration_images, len(data.train_images))
+    chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(data.train_images))[:count])
+    images = data.train_images[chosen]
+    return images if options.input_dtype == "uint8" else images.astype(np.float32) / np.float32(255)
+
+
+def _write_samples(folder: Path, data: FashionMnist) -> None:
+    """The first test image of each class as a PNG, for people to try `toolkit predict` on."""
+    from PIL import Image
+
+    folder.mkdir()
+    for label, name in enumerate(CLASS_NAMES):
+        index = int(np.flatnonzero(data.test_labels == label)[0])
+        slug = name.lower().replace("/", "-").replace(" ", "-")
+        Image.fromarray(data.test_images[index]).save(folder / f"{label}-{slug}.png")
+
+
+def _record(path: Path, kind: str) -> FileRecord:
+    return FileRecord(kind, artifact.sha256_of(path), path.stat().st_size)
+
+
+def _onnx_record(file: ExportedFile) -> FileRecord:
+    return dataclasses.replace(
+        _record(file.path, file.kind),
+        opset=file.opset,
+        ir_version=file.ir_version,
+        operators=file.operators,
+        onnxruntime=file.onnxruntime,
+    )
+
+
+def _parity_record(parity: Any) -> ParityRecord:
+    return ParityRecord(
+        images=parity.n,
+        keras_accuracy=parity.keras_accuracy,
+        accuracy=parity.accuracy,
+        agreement=parity.agreement,
+        max_abs=parity.max_abs,
+        mean_abs=parity.mean_abs,
+    )
+
+
+def _parity_text(report: VerificationReport) -> str:
+    return json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+
+
+def time_artifact(folder: Path) -> dict[str, Any]:
+    """A quick benchmark of an artifact in a fresh process, as on a device: no training library in its memory.
+
+    Returns:
+        The report without its samples (bench.json in the folder has them all).
+
+    Raises:
+        ToolkitError: the benchmark failed.
+    """
+    command = [sys.executable, "-m", "toolkit", "bench", str(folder), "--quick", "--json"]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if finished.returncode == 130:
+        raise KeyboardInterrupt
+    if finished.returncode != 0:
+        raise ToolkitError(
+            f"the benchmark ended with exit code {finished.returncode} (see above); the artifact in {folder} is "
+            f"published and whole, try: toolkit bench {folder}"
+        )
+    return dict(json.loads(finished.stdout))
