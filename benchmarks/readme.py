@@ -44,9 +44,10 @@ def render(text: str) -> str:
     }
     for name, block in blocks.items():
         pattern = re.compile(rf"(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda found, block=block: found[1] + block + "\n" + found[2], text)
-        if count != 1:
-            raise SystemExit(f"README.md has {count} blocks named {name}, expected one")
+        parts = pattern.split(text)  # before, the first marker, the last marker, after
+        if len(parts) != 4:
+            raise SystemExit(f"README.md has {len(parts) // 3} blocks named {name}, expected one")
+        text = f"{parts[0]}{parts[1]}{block}\n{parts[2]}{parts[3]}"
     return text
 
 
@@ -126,8 +127,8 @@ def latency() -> str:
     spread = ", ".join(f"{f['latency']['spread']:.0%} ({f['kind']})" for f in report["files"])
     return (
         f"{_table(columns, rows)}\n\n{machine(report['host'])}. "
-        f"{report['files'][0]['latency']['n']:,} calls in {report['settings']['rounds']} interleaved rounds, which differ "
-        f"by {spread}."
+        f"{report['files'][0]['latency']['n']:,} calls in {report['settings']['rounds']} interleaved rounds, "
+        f"which differ by {spread}."
     )
 
 
@@ -139,9 +140,10 @@ def overhead() -> str:
     medians = start["median_ms"]
     return (
         _table(["one raw image to its label, one thread", "p50, us", "p90", "p99"], rows)
-        + f"\n\n- `classify` takes {one['classify_to_usual_way']:.2f} of the usual way (float32 file, division by 255 in "
-        f"numpy, `session.run`, argmax) and {one['classify_to_bare_run']:.2f} of a bare `session.run` of the same int8 "
-        f"file.\n- `toolkit --version` starts in {medians['toolkit --version']:.0f} ms and `--help` in "
+        + f"\n\n- `classify` takes {one['classify_to_usual_way']:.2f} of the usual way (float32 file, "
+        "division by 255 in numpy, `session.run`, argmax) "
+        f"and {one['classify_to_bare_run']:.2f} of a bare `session.run` of the same int8 file.\n"
+        f"- `toolkit --version` starts in {medians['toolkit --version']:.0f} ms and `--help` in "
         f'{medians["toolkit --help"]:.0f} ms; `python -c "import typer"` takes {medians["import typer"]:.0f} ms.\n'
         f"- `import toolkit.predictor` adds {imports['predictor_median_ms']:.1f} ms to importing numpy and onnxruntime."
         f"\n\n{machine(report['host'])}."

@@ -320,7 +320,7 @@ def _verify(
         except InputError as error:
             raise ModelError(f"{folder / name} does not take the test images ({error}); export it again") from error
     return VerificationReport(
-        data=f"Fashion-MNIST test set, {len(data.test_images)} images",
+        data=f"Fashion-MNIST test set, {len(data.test_images):,} images",
         limits=limits,
         keras_sha256=manifest.files[KERAS].sha256,
         keras_accuracy=reference.accuracy,

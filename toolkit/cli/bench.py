@@ -214,8 +214,8 @@ def _shout_if_noisy(report: "BenchReport", *, to_stderr: bool) -> None:
             "stop other work on this machine and measure again."
         )
         typer.secho(text, fg="red", bold=True, err=to_stderr)
-    if report.noisy_figures:
-        typer.echo("~ rounds differ by more than 10 %", err=to_stderr)
+    if report.noisy_figures and not to_stderr:
+        typer.echo("~ rounds differ by more than 10 %")
 
 
 def _mark(text: str, noisy: bool) -> str:

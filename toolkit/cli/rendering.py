@@ -22,8 +22,8 @@ __all__ = ["print_summary", "print_verification", "summary", "training_progress"
 
 def _figures(epoch: Epoch) -> str:
     return (
-        f"epoch {epoch.number}/{epoch.epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}  "
-        f"validation loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.4f}"
+        f"epoch {epoch.number}/{epoch.epochs} loss {epoch.loss:.3f} acc {epoch.accuracy:.4f}, "
+        f"validation loss {epoch.validation_loss:.3f} acc {epoch.validation_accuracy:.4f}"
     )
 
 
@@ -35,19 +35,21 @@ def training_progress() -> Iterator[OnEpoch]:
 
         def plain(epoch: Epoch) -> None:
             left = (time.monotonic() - start) / epoch.number * (epoch.epochs - epoch.number)
-            note(f"    {_figures(epoch)}  {left:.0f} s left")
+            note(f"    {_figures(epoch)}, {left:.0f} s left")
 
         yield plain
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(bar_width=20), TextColumn("{task.description}"), TimeRemainingColumn())
+    columns = (BarColumn(bar_width=8), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("starting", total=None)
 
         def advance(epoch: Epoch) -> None:
             progress.update(task, completed=epoch.number, total=epoch.epochs, description=_figures(epoch))
+            if epoch.number == epoch.epochs:
+                progress.stop()  # what comes next is printed below the bar, not above it
 
         yield advance
 
