@@ -32,7 +32,8 @@ def main() -> None:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, check=True, capture_output=True, text=True)
         drop = ("VIRTUAL_ENV", "XDG_CACHE_HOME", "TOOLKIT_CACHE", "KERAS_HOME", "PIP_CACHE_DIR")
         environment = {k: v for k, v in os.environ.items() if k not in drop} | {"HOME": str(home)}
-        seconds = {}
+        seconds: dict[str, float] = {}
+        printed: dict[str, str] = {}
         for name, target in [
             ("make demo", "demo"),
             ("make demo, second time", "demo"),
@@ -40,9 +41,26 @@ def main() -> None:
             ("make setup, second time", "setup"),
         ]:
             start = time.perf_counter()
-            subprocess.run(["make", target], cwd=clone, env=environment, check=True, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                ["make", target],
+                cwd=clone,
+                env=environment,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+            )
             seconds[name] = round(time.perf_counter() - start, 1)
-    report = {"format": 1, "commit": commit.stdout.strip(), "host": asdict(describe_host()), "seconds": seconds}
+            printed[name] = done.stdout.decode()
+            if done.returncode != 0:
+                sys.exit(f"{name} failed:\n{printed[name]}")
+    report = {
+        "format": 1,
+        "commit": commit.stdout.strip(),
+        "host": asdict(describe_host()),
+        "seconds": seconds,
+        "demo_ends": "Verification" + printed["make demo"].partition("Verification")[2],
+        "test_ends": printed["make test"].splitlines()[-1],
+    }
     write_atomic(ROOT / "benchmarks" / "results" / "fresh_clone.json", json.dumps(report, indent=1) + "\n")
     print(json.dumps(seconds, indent=1), file=sys.stderr)
 

@@ -40,6 +40,7 @@ def render(text: str) -> str:
         "latency": latency(),
         "overhead": overhead(),
         "setup": setup(),
+        "demo": demo(),
         "help": command_help(),
     }
     for name, block in blocks.items():
@@ -155,6 +156,14 @@ def setup() -> str:
     report = _load(RESULTS / "fresh_clone.json")
     rows = [[name, f"{seconds:.0f} s"] for name, seconds in report["seconds"].items()]
     return f"{_table(['in a fresh clone, nothing cached', 'takes'], rows)}\n\n{machine(report['host'])}."
+
+
+def demo() -> str:
+    """What the two commands print at their end."""
+    report = _load(RESULTS / "fresh_clone.json")
+    lines = [line.rstrip() for line in report["demo_ends"].splitlines()]
+    shown = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    return f"```\n{shown}\n```\n\n`make test` ends with `{report['test_ends']}`."
 
 
 def command_help() -> str:

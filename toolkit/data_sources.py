@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.errors import DataError, MissingError, ToolkitError, UsageError
 from toolkit.idx import GZIP_MAGIC, gunzip, pack
+from toolkit.keras_model import import_keras
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,8 +37,8 @@ __all__ = [
     "fetch_package",
     "from_keras",
     "from_package",
+    "read_folder",
 ]
-__all__ += ["read_folder"]
 
 
 class Payload(NamedTuple):
@@ -126,14 +127,13 @@ def from_keras(note: Note) -> dict[str, bytes]:
     earlier = socket.getdefaulttimeout()
     socket.setdefaulttimeout(KERAS_SECONDS)
     try:
+        keras = import_keras()
         with _silence():
-            import keras
-
             (train_images, train_labels), (test_images, test_labels) = keras.datasets.fashion_mnist.load_data()
         arrays = (train_images, train_labels, test_images, test_labels)
         payloads = {name: pack(array) for name, array in zip(FILES, arrays, strict=True)}
-    except ImportError as error:
-        raise SourceError(f"cannot be imported ({_brief(error)})") from error
+    except MissingError as error:
+        raise SourceError(_brief(error)) from error
     except Exception as error:  # Keras raises plain Exception for a failed download
         raise SourceError(_brief(error)) from error
     finally:
@@ -151,7 +151,7 @@ def _brief(error: Exception) -> str:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Send file descriptors 1 and 2 nowhere: TensorFlow's C++ side writes to them whatever it is told."""
+    """Send file descriptors 1 and 2 nowhere: Keras shows a progress bar of its own, and its server's address."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -53,6 +53,7 @@ __all__ = [
     "time_artifact",
     "train_artifact",
     "verify_artifact",
+    "write_parity",
 ]
 
 
@@ -164,13 +165,10 @@ def run_line(
     return manifest, report
 
 
-def verify_artifact(
-    folder: Path, data: FashionMnist, limits: Limits, output: Path | None, note: Note, step: Step
-) -> VerificationReport:
-    """Verify a published artifact and write its parity.json, whether it passes or not.
+def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step) -> VerificationReport:
+    """Verify a published artifact; nothing is written, and a gate that fails is only in the report.
 
     Raises:
-        FailedGatesError: a gate failed; the report is written and attached.
         CorruptArtifactError: a file is not what the manifest says.
         MissingError: there is nothing to verify, or no model.keras to verify it against.
     """
@@ -181,13 +179,16 @@ def verify_artifact(
     if ONNX not in manifest.files:
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
     note("Asking Keras for its answers")
-    model = load_keras(folder / KERAS)
-    report = _verify(folder, model, manifest, data, limits, step)
-    target = output or folder / PARITY
-    write_atomic(target, _parity_text(report))
-    if not report.passed:
-        raise FailedGatesError(report, f"see {target} for every flipped image")
-    return report
+    return _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step)
+
+
+def write_parity(report: VerificationReport, path: Path) -> None:
+    """Write a verification report, whole or not at all.
+
+    Raises:
+        UsageError, StorageError: it cannot be written.
+    """
+    write_atomic(path, _parity_text(report))
 
 
 _OWN_KINDS = {KERAS: "keras", HISTORY: "history"}

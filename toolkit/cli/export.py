@@ -26,9 +26,9 @@ def export(
     calibration_images: options.CalibrationImages = None,
     input_dtype: options.InputDtype = "uint8",
     data: options.DataFolder = None,
-    max_difference: options.MaxDifference = 1e-5,
-    min_agreement: options.MinAgreement = 0.98,
-    max_accuracy_drop: options.MaxAccuracyDrop = 0.005,
+    max_difference: options.MaxDifference = None,
+    min_agreement: options.MinAgreement = None,
+    max_accuracy_drop: options.MaxAccuracyDrop = None,
     keep_failed: options.KeepFailed = False,
     json: options.Json = False,
 ) -> None:
@@ -49,7 +49,9 @@ def export(
         per_channel=per_channel,
         calibration_images=calibration_images,
         input_dtype=input_dtype,
-        limits=options.limits_from(max_difference, min_agreement, max_accuracy_drop),
+        max_difference=max_difference,
+        min_agreement=min_agreement,
+        max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
     )
     source = model or default_artifact()

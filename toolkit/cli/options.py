@@ -48,9 +48,15 @@ EarlyStopping = Annotated[
     int | None,
     typer.Option(help="Stop after this many epochs without a better validation loss; 0: never.  [default: 0]"),
 ]
-MaxDifference = Annotated[float, typer.Option(help="Gate, float32: largest difference of a probability to Keras.")]
-MinAgreement = Annotated[float, typer.Option(help="Gate, int8: least share of labels equal to Keras'.")]
-MaxAccuracyDrop = Annotated[float, typer.Option(help="Gate, int8: most accuracy lost (0.005 is half a point).")]
+MaxDifference = Annotated[
+    float | None, typer.Option(help="Gate, float32: largest difference of a probability to Keras.  [default: 1e-05]")
+]
+MinAgreement = Annotated[
+    float | None, typer.Option(help="Gate, int8: least share of labels equal to Keras'.  [default: 0.98]")
+]
+MaxAccuracyDrop = Annotated[
+    float | None, typer.Option(help="Gate, int8: most accuracy lost (0.005 is half a point).  [default: 0.005]")
+]
 Quantize = Annotated[
     str | None,
     typer.Option(
@@ -89,11 +95,20 @@ def recipe_from(hidden: str | None, **settings: Any) -> Any:
     return RECIPES["default"].override(hidden=sizes, **settings)
 
 
-def limits_from(max_difference: float, min_agreement: float, max_accuracy_drop: float) -> Any:
-    """The gates' limits as the command line gives them."""
+def limits_from(max_difference: float | None, min_agreement: float | None, max_accuracy_drop: float | None) -> Any:
+    """The gates' limits, with what the command line gives instead of the defaults.
+
+    Raises:
+        UsageError: a limit that is no share.
+    """
     from toolkit.verification.gates import Limits
 
-    return Limits(max_difference, min_agreement, max_accuracy_drop)
+    given = {
+        "float32_max_abs": max_difference,
+        "int8_min_agreement": min_agreement,
+        "int8_max_accuracy_drop": max_accuracy_drop,
+    }
+    return dataclasses.replace(Limits(), **{name: value for name, value in given.items() if value is not None})
 
 
 def export_options_from(
@@ -102,7 +117,9 @@ def export_options_from(
     per_channel: bool,
     calibration_images: int | None,
     input_dtype: str,
-    limits: Any,
+    max_difference: float | None,
+    min_agreement: float | None,
+    max_accuracy_drop: float | None,
     keep_failed: bool,
 ) -> Any:
     """What to export, as the command line gives it.
@@ -118,8 +135,15 @@ def export_options_from(
         raise UsageError(f"--input is {input_dtype!r}, expected uint8 or float32")
     if quantize == "none":
         quantize = None
-    if quantize is None and (per_channel or calibration_images is not None):
-        raise UsageError("--per-channel and --calibration-images do nothing without --quantize; add it or drop them")
+    idle = {
+        "--per-channel": per_channel,
+        "--calibration-images": calibration_images is not None,
+        "--min-agreement": min_agreement is not None,
+        "--max-accuracy-drop": max_accuracy_drop is not None,
+    }
+    if quantize is None and any(idle.values()):
+        names = ", ".join(name for name, given in idle.items() if given)
+        raise UsageError(f"without --quantize, {names} would do nothing; add --quantize, or drop it")
     if quantize == "dynamic" and calibration_images is not None:
         raise UsageError("--calibration-images does nothing with --quantize dynamic, which needs no calibration")
     recipe = None
@@ -127,4 +151,5 @@ def export_options_from(
         recipe = QuantizationRecipe(method=quantize, per_channel=per_channel)
         if calibration_images is not None:
             recipe = dataclasses.replace(recipe, calibration_images=calibration_images)
+    limits = limits_from(max_difference, min_agreement, max_accuracy_drop)
     return ExportOptions(recipe, input_dtype, limits, keep_failed)

@@ -24,9 +24,9 @@ def run(
     quantize: options.Quantize = "static",
     per_channel: options.PerChannel = False,
     calibration_images: options.CalibrationImages = None,
-    max_difference: options.MaxDifference = 1e-5,
-    min_agreement: options.MinAgreement = 0.98,
-    max_accuracy_drop: options.MaxAccuracyDrop = 0.005,
+    max_difference: options.MaxDifference = None,
+    min_agreement: options.MinAgreement = None,
+    max_accuracy_drop: options.MaxAccuracyDrop = None,
     keep_failed: options.KeepFailed = False,
     json: options.Json = False,
 ) -> None:
@@ -56,7 +56,9 @@ def run(
         per_channel=per_channel,
         calibration_images=calibration_images,
         input_dtype="uint8",
-        limits=options.limits_from(max_difference, min_agreement, max_accuracy_drop),
+        max_difference=max_difference,
+        min_agreement=min_agreement,
+        max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
     )
     from toolkit.data import load

@@ -51,6 +51,8 @@ def train(
     from toolkit.pipeline import train_artifact
 
     images = load(data, note)
+    if (output / "model.onnx").is_file():
+        note(f"{output} holds files exported from an earlier model; they go when the new one takes its place")
     with training_progress() as on_epoch:
         _, record = train_artifact(output, recipe, images, seed, on_epoch)
     if json:

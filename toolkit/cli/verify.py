@@ -17,10 +17,10 @@ def verify(
         typer.Option("--output", "-o", help="Where the report goes.  [default: parity.json in the artifact]"),
     ] = None,
     data: options.DataFolder = None,
-    max_difference: options.MaxDifference = 1e-5,
-    min_agreement: options.MinAgreement = 0.98,
-    max_accuracy_drop: options.MaxAccuracyDrop = 0.005,
-    flips: Annotated[int, typer.Option(help="How many flipped images to list.", min=0)] = 10,
+    max_difference: options.MaxDifference = None,
+    min_agreement: options.MinAgreement = None,
+    max_accuracy_drop: options.MaxAccuracyDrop = None,
+    flips: Annotated[int | None, typer.Option(help="How many flipped images to list.  [default: 10]", min=0)] = None,
     json: options.Json = False,
 ) -> None:
     """Hold the exported files against Keras on all 10,000 test images; exit 1 if a gate fails.
@@ -35,24 +35,26 @@ def verify(
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
     from toolkit.cli.rendering import print_verification
+    from toolkit.errors import UsageError
 
+    if json and flips is not None:
+        raise UsageError("--flips does nothing with --json, which always has every flipped image; drop one of them")
     limits = options.limits_from(max_difference, min_agreement, max_accuracy_drop)
     folder = artifact or default_artifact()
     if artifact is None:
         note(f"Verifying {folder}")
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, verify_artifact
+    from toolkit.pipeline import FailedGatesError, verify_artifact, write_parity
 
-    failure: FailedGatesError | None = None
-    try:
-        with steps("Verifying") as step:
-            report = verify_artifact(folder, load(data, note), limits, output, note, step)
-    except FailedGatesError as error:
-        failure, report = error, error.report
+    with steps("Verifying") as step:
+        report = verify_artifact(folder, load(data, note), limits, note, step)
+    target = output or folder / "parity.json"
     if json:
         print_json(report.to_json())
     else:
-        print_verification(report, flips=flips)
-        print(f"Report: {output or folder / 'parity.json'}")  # noqa: T201
-    if failure is not None:
-        raise failure
+        print_verification(report, flips=10 if flips is None else flips)
+    write_parity(report, target)  # after the figures were shown: a full disk must not hide them
+    if not report.passed:
+        raise FailedGatesError(report, f"see {target} for every flipped image")
+    if not json:
+        print(f"Report: {target}")  # noqa: T201 - the command's own output

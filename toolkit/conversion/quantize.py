@@ -72,7 +72,8 @@ def quantize(
         InputError: calibration images of the wrong shape, or none.
         ModelError: the quantizer fails, or nothing in the model can be quantized.
     """
-    with tempfile.TemporaryDirectory() as scratch, quiet_converters():
+    # Beside the target: a full disk is then the one that the person was told of.
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch, quiet_converters():
         prepared, raw = Path(scratch) / "prepared.onnx", Path(scratch) / "raw.onnx"
         try:
             if recipe.method == "dynamic":
