@@ -1,0 +1,44 @@
+"""The README says what the files and the commands say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.conftest import ROOT, toolkit
+
+if TYPE_CHECKING:
+    import pytest
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_current() -> None:
+    subprocess.run([sys.executable, "benchmarks/readme.py", "--check"], cwd=ROOT, check=True)
+
+
+def test_a_changed_figure_in_the_readme_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import readme
+
+    changed = README.replace("10,000 of 10,000 |", "9,999 of 10,000 |", 1)
+    assert changed != README
+    assert readme.render(changed) == README
+
+
+def test_every_command_and_option_that_the_readme_shows_exists() -> None:
+    commands = set(re.findall(r"toolkit (run|[a-z]+)\b", " ".join(re.findall(r"`([^`]*)`", README))))
+    known = {"run", "data", "train", "export", "verify", "predict", "bench"}
+    assert known <= set(re.findall(r"\*\*`toolkit ([a-z]+)", README)) | {"run"}
+    assert {c for c in commands if c.isalpha()} <= known
+    for section in re.findall(r"- \*\*`toolkit ([a-z]+)[^\n]*((?:\n  [^\n]*)*)", README):
+        shown = toolkit(section[0], "--help").out
+        for option in re.findall(r"`(--[a-z-]+)", section[1]):
+            assert option in shown, f"{option} of toolkit {section[0]}"
+
+
+def test_make_targets_in_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make\s+([a-z]+)", README)) <= targets
