@@ -38,7 +38,7 @@ def main() -> None:
             ("make demo", "demo"),
             ("make demo, second time", "demo"),
             ("make test", "test"),
-            ("make setup, second time", "setup"),
+            ("make test, second time", "test"),
         ]:
             start = time.perf_counter()
             done = subprocess.run(

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from tests import breaking
 from tests.conftest import REFERENCE, ROOT, TOOLKIT, Finished, toolkit
+from toolkit.data import CLASS_NAMES
 
 COMMANDS = ["run", "data", "train", "export", "verify", "predict", "bench"]
 
@@ -53,6 +55,14 @@ def test_no_arguments_shows_the_help() -> None:
         (["train", "--hidden", "300,x"], 2, "expected layer sizes"),
         (["train", "--optimizer", "rmsprop"], 2, "expected one of sgd, adam, adamw"),
         (["train", "--learning-rate", "nan"], 2, "learning rate is nan"),
+        (["train", "--hidden", "0"], 2, "hidden is (0,)"),
+        (["train", "--hidden", "99999999999999"], 2, "at most"),
+        (["train", "--batch-size", "99999999999999999999"], 2, "batch size is"),
+        (["train", "--seed", "99999999999"], 2, "--seed"),
+        (["verify", "exported/fashion-mnist/model.onnx"], 2, "is a file"),
+        (["verify", "exported/fashion-mnist", "-o", "."], 2, "is a folder"),
+        (["verify", "exported/fashion-mnist", "-o", "exported/fashion-mnist/model.keras"], 2, "expected a name"),
+        (["train", "--output", ".", "--epochs", "1"], 2, "current folder"),
         (["export", "exported/fashion-mnist", "--per-channel"], 2, "would do nothing"),
         (["export", "exported/fashion-mnist", "--min-agreement", "0.9"], 2, "--min-agreement would do nothing"),
         (["verify", "exported/fashion-mnist", "--json", "--flips", "3"], 2, "--flips does nothing"),
@@ -64,7 +74,7 @@ def test_no_arguments_shows_the_help() -> None:
         (["verify", "exported/fashion-mnist", "--min-agreement", "98"], 2, "expected a share from 0 to 1"),
         (["train", "--data", "tests", "--output", "exported/never"], 3, "tests lacks"),
         (["train", "--output", "README.md", "--epochs", "1"], 2, "is a file"),
-        (["train", "--output", "tests", "--epochs", "1"], 2, "not an artifact"),
+        (["train", "--output", "tests", "--epochs", "1"], 2, "nor an artifact"),
         (["train", "--output", "/proc/nothing", "--epochs", "1"], 2, "/proc/"),
     ],
 )
@@ -147,6 +157,37 @@ for write in (a_folder, a_file):
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("UsageError cannot write") and "choose another" in line for line in lines)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_reason_to_fail(closed: str) -> None:
+    command = f"exec {TOOLKIT} predict exported/fashion-mnist/samples/3-dress.png --json {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    if ">&-" not in closed.replace("2>&-", ""):
+        assert json.loads(done.stdout)["class_name"] == "Dress"
+
+
+def test_ctrl_c_while_starting_is_clean() -> None:
+    for delay in (0.03, 0.05, 0.08, 0.12):
+        process = _start("train", "--output", "exported/never")
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        # Before our first line Python itself is interrupted; after it, no traceback is ours to show.
+        assert "toolkit" not in err
+        assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_an_export_takes_what_it_checked(trained: Path, tmp_path: Path) -> None:
+    """A source that is changed after its manifest was written is refused, not half taken over."""
+    source = breaking.copy_of(trained, tmp_path)
+    shutil.copy(REFERENCE / "model.keras", source / "model.keras")
+    finished = toolkit("export", source, "-o", tmp_path / "out")
+    assert finished.code == 4
+    assert "model.keras was changed or damaged" in finished.error_line
+    assert not (tmp_path / "out").exists()
 
 
 def _start(*arguments: object) -> subprocess.Popen[str]:
@@ -268,6 +309,7 @@ class TestWholeRun:
         assert [answer["file"] for answer in answers] == [str(path) for path in samples]
         right = sum(answer["label"] == int(path.name[0]) for answer, path in zip(answers, samples, strict=True))
         assert right >= 7
+        assert all(answer["class_name"] == CLASS_NAMES[answer["label"]] for answer in answers)
 
 
 class TestReference:

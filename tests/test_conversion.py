@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     from toolkit.data import FashionMnist
 
-FLOAT32, INT8 = REFERENCE / "model.onnx", REFERENCE / "model.int8.onnx"
+FLOAT32 = REFERENCE / "model.onnx"
+
+
+@pytest.fixture(params=["reference", "trained"])
+def artifact(request: pytest.FixtureRequest) -> Path:
+    """The committed artifact, and one that today's code has just made."""
+    if request.param == "reference":
+        return REFERENCE
+    made: Path = request.getfixturevalue("trained")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +55,9 @@ def _quantize(source: Path, target: Path, calibration: np.ndarray, **recipe: Any
     )
 
 
-@pytest.mark.parametrize("path", [FLOAT32, INT8], ids=["float32", "int8"])
-def test_the_contract_of_the_reference_files(path: Path) -> None:
-    model = onnx.load(path)
+@pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
+def test_the_contract_of_the_exported_files(artifact: Path, name: str) -> None:
+    model = onnx.load(artifact / name)
     onnx.checker.check_model(model, full_check=True)
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 13}
     assert model.ir_version == 7
@@ -61,18 +70,17 @@ def test_the_contract_of_the_reference_files(path: Path) -> None:
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(facts["toolkit.class_names"]) == list(CLASS_NAMES)
     assert json.loads(facts["toolkit.contract"])["input"] == {"name": "image", "dtype": "uint8", "range": [0, 255]}
-    assert (
-        facts["toolkit.source_sha256"]
-        == json.loads((REFERENCE / "manifest.json").read_text())["files"]["model.keras"]["sha256"]
-    )
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    assert facts["toolkit.source_sha256"] == manifest["files"]["model.keras"]["sha256"]
+    assert (manifest["files"][name]["opset"], manifest["files"][name]["ir_version"]) == (13, 7)
 
 
-def test_int8_is_at_most_026_of_float32() -> None:
-    assert INT8.stat().st_size <= 0.26 * FLOAT32.stat().st_size
+def test_int8_is_at_most_026_of_float32(artifact: Path) -> None:
+    assert (artifact / "model.int8.onnx").stat().st_size <= 0.26 * (artifact / "model.onnx").stat().st_size
 
 
-def test_nothing_quantizes_the_input_or_the_output() -> None:
-    graph = onnx.load(INT8).graph
+def test_nothing_quantizes_the_input_or_the_output(artifact: Path) -> None:
+    graph = onnx.load(artifact / "model.int8.onnx").graph
     quantizers = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     assert [node.input[0] for node in quantizers] == ["hidden_1/Relu", "hidden_2/Relu"]
     (softmax,) = [node for node in graph.node if node.op_type == "Softmax"]
@@ -89,16 +97,16 @@ def _optimized(path: Path, tmp_path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
 
 
-def test_the_runtime_fuses_int8_to_three_qgemm(tmp_path: Path) -> None:
-    assert _optimized(INT8, tmp_path) == {"Reshape": 1, "QGemm": 3, "Softmax": 1}
+def test_the_runtime_fuses_int8_to_three_qgemm(artifact: Path, tmp_path: Path) -> None:
+    assert _optimized(artifact / "model.int8.onnx", tmp_path) == {"Reshape": 1, "QGemm": 3, "Softmax": 1}
 
 
-def test_tensors_are_named_after_the_keras_layers() -> None:
-    names = {t.name for t in onnx.load(FLOAT32).graph.initializer}
+def test_tensors_are_named_after_the_keras_layers(artifact: Path) -> None:
+    names = {t.name for t in onnx.load(artifact / "model.onnx").graph.initializer}
     assert {
         f"{layer}/{weight}" for layer in ("hidden_1", "hidden_2", "output") for weight in ("kernel", "bias")
     } <= names
-    scales = json.loads((REFERENCE / "manifest.json").read_text())["quantization"]["tensors"]
+    scales = json.loads((artifact / "manifest.json").read_text())["quantization"]["tensors"]
     assert scales["flatten/Reshape"] == {"dtype": "uint8", "scale": pytest.approx(1 / 255), "zero_point": 0}
     assert {"hidden_1/kernel", "hidden_1/Relu", "hidden_2/kernel", "hidden_2/Relu", "output/kernel"} <= set(scales)
 
@@ -154,6 +162,20 @@ def test_raw_pixels_and_scaled_pixels_quantize_to_the_same_answers(
         answers.append((Predictor(target).predict_batch(asked).labels, sorted(tensors)))
     assert answers[0][1] == answers[1][1]
     assert (answers[0][0] == answers[1][0]).mean() >= 0.999
+
+
+def test_layers_without_bias_are_quantized_too(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.Input((28, 28)), keras.layers.Flatten()]
+    layers += [keras.layers.Dense(16, activation="relu", use_bias=False), keras.layers.Dense(10, activation="softmax")]
+    model = keras.Sequential(layers)
+    float32 = _export(model, tmp_path / "model.onnx")
+    result = _quantize(float32, tmp_path / "model.int8.onnx", fashion_mnist.train_images[:200])
+    assert not {"Cast", "Mul"} & set(result.file.operators)
+    images = fashion_mnist.test_images[:500]
+    expected = predict_keras(model, images).argmax(axis=1)
+    assert (Predictor(result.file.path).predict_batch(images).labels == expected).mean() >= 0.95
 
 
 def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import breaking
-from tests.conftest import toolkit
+from tests.conftest import TOOLKIT, toolkit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +78,36 @@ def test_a_failed_export_leaves_the_artifact_untouched(trained: Path, tmp_path: 
     assert {path.name: path.read_bytes() for path in artifact.iterdir() if path.is_file()} == before
     assert _failed_gates(artifact.with_name("broken.failed"), "model.int8.onnx") == {"label agreement"}
     assert [p.name for p in tmp_path.iterdir() if "staging" in p.name] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"kind": "weird"}, "calls 'model.onnx' 'weird'"),
+        ({"kind": "int8"}, "calls 'model.onnx' 'int8'"),
+        ({"sha256": None}, "sha256"),
+    ],
+)
+def test_a_manifest_cannot_choose_looser_gates(
+    trained: Path, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    artifact = breaking.copy_of(trained, tmp_path)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["files"]["model.onnx"].update(change)
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    finished = toolkit("verify", artifact)
+    assert finished.code == 4
+    assert says in finished.error_line
+
+
+def test_a_failed_gate_shows_its_figures_even_if_the_disk_is_full(trained: Path, tmp_path: Path) -> None:
+    artifact = breaking.copy_of(trained, tmp_path)
+    limited = f"ulimit -f 4; trap '' XFSZ; exec {TOOLKIT} verify {artifact} --max-difference 1e-12"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 3
+    assert "FAILED" in done.stdout
+    assert "could not write" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_changed_files_are_refused_with_exit_code_4(trained: Path, tmp_path: Path) -> None:

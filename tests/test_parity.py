@@ -58,10 +58,21 @@ def test_what_is_no_number_fails_every_kind(poison: float) -> None:
 def test_a_nan_figure_never_passes_a_gate() -> None:
     good = np.eye(3, dtype=np.float32)
     parity = compare(good, good, np.arange(3))
-    poisoned = dataclasses.replace(parity, max_abs=math.nan, agreement=math.nan, accuracy=math.nan)
+    poisoned = dataclasses.replace(parity, max_abs=math.nan, agreement=math.nan)
     assert [g.name for g in judge("float32", poisoned, [], Limits()) if not g.passed] == ["largest difference"]
     failed = [g.name for g in judge("int8", poisoned, [BatchCheck(7, 0, math.nan)], Limits()) if not g.passed]
-    assert failed == ["label agreement", "accuracy lost", "largest difference at batch 7"]
+    assert failed == ["label agreement", "largest difference at batch 7"]
+
+
+@given(st.integers(5000, 10_000))
+def test_exactly_half_a_point_lost_is_accepted(right: int) -> None:
+    good = np.eye(3, dtype=np.float32)
+    parity = dataclasses.replace(
+        compare(good, good, np.arange(3)), n=10_000, keras_accuracy=right / 10_000, accuracy=(right - 50) / 10_000
+    )
+    assert all(gate.passed for gate in judge("int8", parity, [], Limits()))
+    worse = dataclasses.replace(parity, accuracy=(right - 51) / 10_000)
+    assert [gate.name for gate in judge("int8", worse, [], Limits()) if not gate.passed] == ["accuracy lost"]
 
 
 def test_limits_must_be_shares() -> None:

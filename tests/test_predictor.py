@@ -87,6 +87,16 @@ def test_every_way_of_asking_gives_the_same_answer(kind: str) -> None:
         np.testing.assert_allclose(alone.probabilities, from_batch.probabilities, atol=1e-6)
 
 
+def test_a_batch_is_like_a_list() -> None:
+    batch = Predictor(REFERENCE).predict_batch(IMAGES)
+    assert [p.label for p in batch[2:5]] == [p.label for p in batch][2:5] == batch.labels[2:5].tolist()
+    assert batch[-1].label == batch.labels[-1]
+    with pytest.raises(IndexError):
+        batch[len(IMAGES)]
+    batch[0].probabilities[:] = 0
+    assert batch.probabilities[0].sum() > 0
+
+
 def test_results_do_not_share_memory() -> None:
     predictor = Predictor(REFERENCE)
     first = predictor.predict(IMAGES[0])
@@ -153,9 +163,29 @@ def test_float_models_look_for_nan(tmp_path: Path) -> None:
     assert predictor.input_dtype == np.float32
     image = IMAGES[0].astype(np.float32) / np.float32(255)
     assert predictor.classify(image) == predictor.predict_batch(image[None]).labels[0]
-    image[0, 0] = np.nan
-    with pytest.raises(InputError, match="NaN"):
-        predictor.classify(image)
+    poisoned = image.copy()
+    poisoned[0, 0] = np.nan
+    for wrong, says in [
+        (poisoned, "NaN"),
+        (poisoned.astype(np.float64), "NaN"),
+        (image.astype(np.float64), "astype.numpy.float32"),
+        (IMAGES[0], "astype.numpy.float32"),
+    ]:
+        for ask in (predictor.classify, predictor.predict, lambda x: predictor.predict_batch(x[None])):
+            with pytest.raises(InputError, match=says):
+                ask(wrong)
+
+
+def test_float_models_know_their_range(tmp_path: Path) -> None:
+    model = onnx.load(_small_onnx(tmp_path / "float.onnx", TensorProto.FLOAT))
+    helper.set_model_props(model, {"toolkit.contract": json.dumps({"input": {"range": [0, 1]}})})
+    onnx.save(model, tmp_path / "float.onnx")
+    predictor = Predictor(tmp_path / "float.onnx")
+    image = IMAGES[0].astype(np.float32)
+    predictor.classify(image / np.float32(255))
+    for ask in (predictor.classify, lambda x: predictor.predict_batch(x[None])):
+        with pytest.raises(InputError, match="values run from 0 to 255"):
+            ask(image)
 
 
 def test_a_lone_file_serves_and_carries_its_class_names(tmp_path: Path) -> None:
@@ -187,15 +217,26 @@ def test_damaged_manifests_are_refused(artifact: Path) -> None:
     for text, says in [
         ("", "damaged"),
         ("{", "damaged"),
-        ("[]", "format"),
+        ("[" * 100_000, "damaged"),
         (json.dumps({**manifest, "format": 99}), "format 99"),
         (json.dumps({**manifest, "files": None}), "incomplete"),
         (json.dumps({**manifest, "files": {"model.onnx": {}}}), "incomplete"),
         (json.dumps({**manifest, "files": {"../model.onnx": manifest["files"]["model.onnx"]}}), "outside"),
+        (json.dumps({**manifest, "files": {"model.onnx": {"kind": "float32", "sha256": None}}}), "changed or damaged"),
+        (json.dumps({**manifest, "files": {"model.onnx": {"kind": "weird", "sha256": "0"}}}), "incomplete"),
     ]:
         path.write_text(text)
         with pytest.raises(CorruptArtifactError, match=says):
             Predictor(artifact)
+
+
+def test_a_manifest_of_something_else_is_none_of_ours(tmp_path: Path) -> None:
+    shutil.copy(REFERENCE / "model.int8.onnx", tmp_path / "model.onnx")
+    for text in ("[]", '{"manifest_version": 3}'):
+        (tmp_path / "manifest.json").write_text(text)
+        assert Predictor(tmp_path / "model.onnx").predict(IMAGES[0]).class_name is not None
+        with pytest.raises(ModelError, match="no artifact"):
+            Predictor(tmp_path)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -246,9 +287,12 @@ def test_threads_at_once_get_their_own_answers() -> None:
         assert all(future.result() == expected for future in futures)
 
 
-def test_pickle_opens_again() -> None:
-    predictor = Predictor(REFERENCE, kind="float32")
-    again = pickle.loads(pickle.dumps(predictor))  # noqa: S301 - our own bytes
+def test_pickle_opens_again_from_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    predictor = Predictor(REFERENCE.relative_to(ROOT), kind="float32")
+    copied = pickle.dumps(predictor)
+    monkeypatch.chdir("/")
+    again = pickle.loads(copied)  # noqa: S301 - our own bytes
     assert again.file == predictor.file
     assert again.classify(IMAGES[0]) == predictor.classify(IMAGES[0])
 
@@ -260,7 +304,8 @@ def test_a_forked_child_can_go_on(threads: int) -> None:
 import os, numpy as np
 from toolkit.predictor import Predictor
 images = np.load({str(Path(__file__).parent / "golden" / "keras.npz")!r})["images"]
-predictor = Predictor({str(REFERENCE)!r}, threads={threads})
+predictor = Predictor({str(REFERENCE.relative_to(ROOT))!r}, threads={threads})
+os.chdir("/")
 expected = [predictor.classify(image) for image in images]
 child = os.fork()
 if child == 0:

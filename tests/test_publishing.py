@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -18,18 +18,21 @@ from toolkit import publishing
 from toolkit.errors import StorageError, UsageError
 from toolkit.publishing import staged_folder, write_atomic
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def _publish(target: Path, content: str) -> None:
     with staged_folder(target) as staging:
-        (staging / "manifest.json").write_text(content)
+        (staging / "manifest.json").write_text(_manifest(content))
         (staging / "model.onnx").write_text(content)
 
 
+def _manifest(content: str) -> str:
+    return json.dumps({"format": 1, "versions": {}, "name": content})
+
+
 def _content(target: Path) -> set[str]:
-    return {path.read_text() for path in target.iterdir()}
+    """What each file of the folder says: one word if it is of one piece."""
+    texts = {path.name: path.read_text() for path in target.iterdir()}
+    return {json.loads(text)["name"] if name == "manifest.json" else text for name, text in texts.items()}
 
 
 def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
@@ -38,14 +41,35 @@ def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "deep").iterdir() if "staging" in p.name] == []
 
 
-def test_an_existing_folder_is_replaced_and_foreign_files_stay(tmp_path: Path) -> None:
+def test_an_existing_folder_is_replaced_and_foreign_files_stay_as_they_are_at_the_end(tmp_path: Path) -> None:
     target = tmp_path / "artifact"
     _publish(target, "1")
-    (target / "notes.txt").write_text("mine")
+    (target / "notes.txt").write_text("old")
     (target / "parity.json").write_text("stale")
-    with staged_folder(target, keep=frozenset()) as staging:
-        (staging / "manifest.json").write_text("2")
-    assert sorted(path.name for path in target.iterdir()) == ["manifest.json", "notes.txt"]
+    (target / "samples").mkdir()
+    (target / "samples" / "mine.png").write_text("mine")
+    (target / "samples" / "0.png").write_text("old sample")
+    os.mkfifo(target / "pipe")
+    (target / "link").symlink_to("notes.txt")
+    with staged_folder(target) as staging:
+        (staging / "manifest.json").write_text(_manifest("2"))
+        (staging / "samples").mkdir()
+        (staging / "samples" / "0.png").write_text("new sample")
+        (target / "notes.txt").write_text("edited meanwhile")
+        (target / "new.txt").write_text("added meanwhile")
+    names = ["link", "manifest.json", "new.txt", "notes.txt", "pipe", "samples"]
+    assert sorted(path.name for path in target.iterdir()) == names
+    assert (target / "notes.txt").read_text() == (target / "link").read_text() == "edited meanwhile"
+    assert (target / "samples" / "mine.png").read_text() == "mine"
+    assert (target / "samples" / "0.png").read_text() == "new sample"
+
+
+def test_names_that_look_like_patterns_touch_nobody_elses_run(tmp_path: Path) -> None:
+    with staged_folder(tmp_path / "run1") as staging:
+        (staging / "manifest.json").write_text(_manifest("1"))
+        _publish(tmp_path / "run[1]", "2")
+        _publish(tmp_path / "*", "3")
+    assert _content(tmp_path / "run1") == {"1"}
 
 
 def test_a_failure_leaves_the_earlier_folder(tmp_path: Path) -> None:
@@ -74,6 +98,11 @@ def test_without_the_exchange_call_two_renames_do(tmp_path: Path, monkeypatch: p
     with pytest.raises(RuntimeError), staged_folder(target):
         raise RuntimeError
     assert _content(target) == {"2"}
+    # Killed after them: the next run clears what the first rename left.
+    (tmp_path / ".artifact.earlier").mkdir()
+    (tmp_path / ".artifact.earlier" / "model.onnx").write_text("1")
+    _publish(target, "3")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifact"]
 
 
 def test_two_runs_at_once_are_one_too_many(tmp_path: Path) -> None:
@@ -82,17 +111,33 @@ def test_two_runs_at_once_are_one_too_many(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", ["file", "folder of other things"])
+@pytest.mark.parametrize("kind", ["file", "folder of other things", "foreign manifest", "damaged manifest"])
 def test_only_artifacts_are_replaced(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
-    if kind == "file":
-        target.write_text("precious")
-    else:
+    precious = target
+    if kind != "file":
         target.mkdir()
-        (target / "thesis.txt").write_text("precious")
-    with pytest.raises(UsageError, match=r"choose an(other| empty)"), staged_folder(target):
+        precious = target / ("thesis.txt" if kind == "folder of other things" else "manifest.json")
+    text = json.dumps({"manifest_version": 3}) if kind == "foreign manifest" else "precious"
+    precious.write_text(text)
+    with pytest.raises(UsageError, match="choose another --output"), staged_folder(target):
         pass
-    assert (target if kind == "file" else target / "thesis.txt").read_text() == "precious"
+    assert precious.read_text() == text
+
+
+def test_places_that_cannot_be_replaced_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "below")
+    (tmp_path / "loop").symlink_to("loop")
+    for target, says in [
+        (Path(), "is the current folder or above it"),
+        (Path(".."), "is the current folder or above it"),
+        (Path("/"), "is the current folder or above it"),
+        (Path("/proc"), "is a mount point"),
+        (tmp_path / "loop", "cannot use"),
+    ]:
+        with pytest.raises(UsageError, match=says), staged_folder(target):
+            pass
 
 
 def test_a_link_to_an_artifact_stays_a_link(tmp_path: Path) -> None:
@@ -114,8 +159,10 @@ number = 0
 while True:
     number += 1
     with staged_folder(Path({str(target)!r})) as staging:
-        for name in ("manifest.json", "model.onnx", "model.int8.onnx"):
-            (staging / name).write_text(str(number) * 20000)
+        text = str(number) * 20000
+        (staging / "manifest.json").write_text('{{"format": 1, "versions": {{}}, "name": "' + text + '"}}')
+        for name in ("model.onnx", "model.int8.onnx"):
+            (staging / name).write_text(text)
     print(flush=True)
 """
     for attempt in range(12):
@@ -156,7 +203,7 @@ for write in (a_file, a_folder):
     assert [line.split()[0] for line in lines] == ["StorageError", "StorageError"]
     assert all("what was there before is untouched" in line for line in lines)
     assert _content(target) == {"1"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".artifact.lock", "artifact"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["artifact"]
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:

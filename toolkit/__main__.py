@@ -1,6 +1,32 @@
-"""``python -m toolkit`` is the ``toolkit`` command."""
+"""The ``toolkit`` command starts here, and so does ``python -m toolkit``."""
 
-from toolkit.cli.app import main
+import os
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it cleanly even while it is still importing."""
+    _open_closed_streams()
+    try:
+        from toolkit.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing half-written was left behind", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+def _open_closed_streams() -> None:
+    """A stream that was closed by whoever started us goes nowhere, instead of into the next file that is opened."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 - lives as long as we do
+
 
 if __name__ == "__main__":
     main()

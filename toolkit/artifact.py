@@ -11,8 +11,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
-from toolkit.errors import CorruptArtifactError, MissingError
-from toolkit.predictor import MANIFEST_FORMAT, MANIFEST_NAME, read_manifest
+from toolkit.errors import CorruptArtifactError, MissingError, UsageError
+from toolkit.predictor import MANIFEST_FORMAT, MANIFEST_NAME, read_checked, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ __all__ = [
     "HISTORY",
     "INT8",
     "KERAS",
+    "KINDS",
     "MANIFEST_NAME",
     "ONNX",
     "PARITY",
@@ -44,6 +45,9 @@ KERAS, HISTORY, ONNX, INT8, PARITY = (
     "parity.json",
 )
 
+KINDS = {KERAS: "keras", HISTORY: "history", ONNX: "float32", INT8: "int8"}
+"""What each file of an artifact is: the name decides which gates a model must pass, not what a manifest claims."""
+
 
 @dataclass(frozen=True)
 class FileRecord:
@@ -66,6 +70,10 @@ class FileRecord:
     ir_version: int | None = None
     operators: dict[str, int] | None = None
     onnxruntime: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sha256, str) or not isinstance(self.bytes, int):
+            raise TypeError("a file's sha256 is no text or its size no number")
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,13 @@ def load_manifest(folder: Path) -> Manifest:
         ModelError: it is no artifact.
         CorruptArtifactError: its manifest is damaged or of another format.
     """
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file, expected an artifact folder; give the folder that it is in")
     if not folder.is_dir():
         raise MissingError(f"{folder} does not exist; make it with: toolkit run --output {folder}")
     raw = read_manifest(str(folder))
     try:
-        return Manifest(
+        manifest = Manifest(
             **{
                 **raw,
                 "files": {name: FileRecord(**entry) for name, entry in raw["files"].items()},
@@ -164,6 +174,13 @@ def load_manifest(folder: Path) -> Manifest:
         raise CorruptArtifactError(
             f"{folder / MANIFEST_NAME} is incomplete or has unknown fields ({error}); copy or export it again"
         ) from error
+    for name, record in manifest.files.items():
+        if KINDS.get(name) != record.kind:
+            raise CorruptArtifactError(
+                f"{folder / MANIFEST_NAME} calls {name!r} {record.kind!r}, expected one of "
+                f"{', '.join(f'{n} ({k})' for n, k in KINDS.items())}; copy or export it again"
+            )
+    return manifest
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
@@ -173,15 +190,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         CorruptArtifactError: naming the first file that is not.
     """
     for name, record in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise CorruptArtifactError(f"{path} is named by {MANIFEST_NAME} but is missing; copy the artifact again")
-        found = sha256_of(path)
-        if found != record.sha256:
-            raise CorruptArtifactError(
-                f"{path} was changed or damaged: its sha256 begins {found[:12]}, {MANIFEST_NAME} says "
-                f"{record.sha256[:12]}; copy the artifact again or export it anew"
-            )
+        read_checked(str(folder / name), record.sha256)
 
 
 def sha256_of(path: Path) -> str:

@@ -116,10 +116,12 @@ def _npy(data: bytes, name: str) -> NDArray[np.uint8]:
 
     file = io.BytesIO(data)
     try:
-        version = npy.read_magic(file)
-        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        shape, fortran, dtype = read_header(file)
-    except (ValueError, KeyError, EOFError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            version = npy.read_magic(file)
+            read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+            shape, fortran, dtype = read_header(file)
+    except Exception as error:  # numpy parses the header as Python source, which fails in many ways
         raise InputError(f"{name} has a damaged .npy header; save it again with numpy.save") from error
     wanted = "expected uint8 of shape (28, 28) or (n, 28, 28)"
     if dtype.kind not in "biuf":
@@ -130,7 +132,10 @@ def _npy(data: bytes, name: str) -> NDArray[np.uint8]:
             f"{name} has {len(body)} bytes of pixels, its header says {count * dtype.itemsize}; "
             "it is cut short or damaged: save or copy it again"
         )
-    array = np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
+    try:
+        array = np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
+    except ValueError as error:  # no bytes, and a dimension beyond all numbers
+        raise InputError(f"{name} claims the shape {shape}; save it again with numpy.save") from error
     if dtype != np.uint8:
         raise InputError(f"{name} holds {dtype} of shape {shape}, {wanted}; {_advice(array)}")
     if shape[-2:] != (SIDE, SIDE) or len(shape) not in (2, 3):

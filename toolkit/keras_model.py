@@ -43,22 +43,27 @@ def import_keras() -> Any:
     return keras
 
 
-def load_keras(path: Path) -> Any:
+def load_keras(path: Path, shown: Path | None = None) -> Any:
     """The model in a ``.keras`` file, not compiled; code in the file is not run.
+
+    Args:
+        path: the file.
+        shown: how errors call it, where it is a copy of what the person named.
 
     Raises:
         MissingError: no such file, or Keras is not installed.
         ModelError: the file is no Keras model, is damaged, or needs code that it brings itself.
     """
+    shown = shown or path
     if not path.is_file():
-        raise MissingError(f"{path} does not exist; give a .keras file, or train one with: toolkit train")
+        raise MissingError(f"{shown} does not exist; give a .keras file, or train one with: toolkit train")
     keras = import_keras()
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).replace(str(path), str(shown)).split())[:200] or type(error).__name__
         raise ModelError(
-            f"{path} ({path.stat().st_size} bytes) cannot be opened as a Keras model: {reason}; "
+            f"{shown} ({path.stat().st_size} bytes) cannot be opened as a Keras model: {reason}; "
             "give a .keras file written by Keras 3"
         ) from error
 

@@ -31,8 +31,9 @@ from toolkit.artifact import (
     TrainingRecord,
 )
 from toolkit.data import CLASS_NAMES
-from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError
+from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import load_keras, predict_keras
+from toolkit.predictor import read_checked
 from toolkit.publishing import staged_folder, write_atomic
 from toolkit.verification.gates import Limits
 from toolkit.verification.report import VerificationReport, verify
@@ -49,6 +50,7 @@ __all__ = [
     "ExportOptions",
     "FailedGatesError",
     "export_artifact",
+    "export_target",
     "run_line",
     "time_artifact",
     "train_artifact",
@@ -95,7 +97,7 @@ def train_artifact(
         UsageError, StorageError: see `toolkit.publishing.staged_folder`.
         DivergedError: nothing is published.
     """
-    with staged_folder(output, keep=frozenset()) as staging:
+    with staged_folder(output) as staging:
         manifest, record, _ = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
         manifest.write(staging)
     return manifest, record
@@ -119,29 +121,35 @@ def export_artifact(
         MissingError, ModelError, CorruptArtifactError: the source is no model.
         UsageError, StorageError: see `toolkit.publishing.staged_folder`.
     """
-    earlier: Manifest | None = None
+    target = export_target(source, output)
+    model_path, earlier = source, None
     if source.is_dir():
-        earlier = artifact.load_manifest(source)
-        artifact.check_files(source, earlier)
-        target, model_path = output or source, source / KERAS
+        model_path, earlier = source / KERAS, artifact.load_manifest(source)
         if KERAS not in earlier.files:
             raise MissingError(f"{source} holds no {KERAS}; train one with: toolkit train --output {source}")
-    else:
-        target, model_path = output or Path("exported") / source.stem, source
-    model = load_keras(model_path)
-    payload = {name: (model_path.parent / name).read_bytes() for name in _carried(earlier)}
-    payload[KERAS] = model_path.read_bytes()
-    with staged_folder(target, keep=frozenset()) as staging:
-        for name, content in payload.items():
-            (staging / name).write_bytes(content)
+    with staged_folder(target) as staging:
+        # Each file is read once, checked, and from here on taken from the staging folder: whatever another command
+        # does to the source meanwhile, what is exported is what was checked.
+        if earlier is None:
+            _copy_lone(model_path, staging / KERAS)
+        else:
+            earlier = artifact.load_manifest(source)  # again, now that nobody else may replace it
+            for name in _OWN_KINDS.keys() & earlier.files.keys():
+                (staging / name).write_bytes(read_checked(str(source / name), earlier.files[name].sha256))
+        model = load_keras(staging / KERAS, shown=model_path)
         manifest = Manifest(
             name=target.absolute().name,
             versions=artifact.versions(),
-            files={name: _record(staging / name, kind) for name, kind in _OWN_KINDS.items() if name in payload},
+            files={n: _record(staging / n, kind) for n, kind in _OWN_KINDS.items() if (staging / n).is_file()},
             training=earlier.training if earlier else None,
         )
         manifest, report = _export(staging, target, model, manifest, data, options, note, step)
     return manifest, report
+
+
+def export_target(source: Path, output: Path | None) -> Path:
+    """Where an export goes: output, or the source folder itself, or exported/NAME for NAME.keras."""
+    return output or (source if source.is_dir() else Path("exported") / source.stem)
 
 
 def run_line(
@@ -159,7 +167,7 @@ def run_line(
     Raises:
         As `train_artifact` and `export_artifact`; the earlier artifact is whole after each of them.
     """
-    with staged_folder(output, keep=frozenset()) as staging:
+    with staged_folder(output) as staging:
         manifest, _, model = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
         manifest, report = _export(staging, output, model, manifest, data, options, note, step)
     return manifest, report
@@ -194,8 +202,13 @@ def write_parity(report: VerificationReport, path: Path) -> None:
 _OWN_KINDS = {KERAS: "keras", HISTORY: "history"}
 
 
-def _carried(earlier: Manifest | None) -> list[str]:
-    return [name for name in _OWN_KINDS if earlier and name in earlier.files]
+def _copy_lone(source: Path, target: Path) -> None:
+    try:
+        target.write_bytes(source.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingError(f"{source} does not exist; give a .keras file, or train one with: toolkit train") from error
+    except PermissionError as error:
+        raise UsageError(f"cannot read {source}: {error.strerror}; check its permissions") from error
 
 
 def _train(
@@ -279,9 +292,9 @@ def _export(
     if not report.passed:
         consequence = f"nothing was published to {target}"
         if options.keep_failed:
-            failed = target.with_name(f"{target.absolute().name}.failed")
-            shutil.rmtree(failed, ignore_errors=True)
-            shutil.copytree(staging, failed)
+            failed = target.absolute().with_name(f"{target.absolute().name}.failed")
+            with staged_folder(failed) as beside:
+                shutil.copytree(staging, beside, dirs_exist_ok=True)
             consequence += f", what failed is in {failed}"
         raise FailedGatesError(report, consequence)
     return manifest, report
@@ -397,8 +410,10 @@ def time_artifact(folder: Path) -> dict[str, Any]:
     if finished.returncode == 130:
         raise KeyboardInterrupt
     if finished.returncode != 0:
-        raise ToolkitError(
+        failure = ToolkitError(
             f"the benchmark ended with exit code {finished.returncode} (see above); the artifact in {folder} is "
             f"published and whole, try: toolkit bench {folder}"
         )
+        failure.exit_code = finished.returncode if finished.returncode > 0 else 1
+        raise failure
     return dict(json.loads(finished.stdout))

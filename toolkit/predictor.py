@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -39,6 +39,7 @@ __all__ = [
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = 1
+_KINDS = {"int8": "int8", "float32": "float32"}
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
 
 
@@ -111,8 +112,14 @@ class PredictionBatch:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> Prediction:
-        return _prediction(self.probabilities[index], self.class_names)
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Prediction]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | list[Prediction]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return _prediction(self.probabilities[index].copy(), self.class_names)
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[i] for i in range(len(self)))
@@ -137,29 +144,42 @@ class ModelFile(NamedTuple):
             CorruptArtifactError: the sha256 differs from the manifest's, or the file is missing.
             ModelError: the bytes are no ONNX model, or keep weights outside the file.
         """
-        import hashlib
-
-        try:
-            with open(self.path, "rb") as file:
-                data = file.read()
-        except FileNotFoundError as error:
-            raise CorruptArtifactError(
-                f"{self.path} is named by {MANIFEST_NAME} but is missing; copy the artifact again as a whole"
-            ) from error
-        if self.sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != self.sha256:
-            raise CorruptArtifactError(
-                f"{self.path} was changed or damaged: its sha256 begins {found[:12]}, {MANIFEST_NAME} says "
-                f"{self.sha256[:12]}; copy the artifact again or export it anew"
-            )
+        data = read_checked(self.path, self.sha256)
         _check_onnx(data, self.path)
         return data
+
+
+def read_checked(path: str, sha256: str | None) -> bytes:
+    """A file's bytes, if they are the ones that the manifest describes (sha256 None: whatever they are).
+
+    Raises:
+        CorruptArtifactError: the file is missing or is another.
+        UsageError: it cannot be read.
+    """
+    import hashlib
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError as error:
+        raise CorruptArtifactError(
+            f"{path} is named by {MANIFEST_NAME} but is missing; copy the artifact again as a whole"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise CorruptArtifactError(
+            f"{path} was changed or damaged: its sha256 begins {found[:12]}, {MANIFEST_NAME} says {sha256[:12]}; "
+            "copy the artifact again or export it anew"
+        )
+    return data
 
 
 def read_manifest(folder: str) -> dict[str, Any]:
     """The manifest of an artifact folder.
 
     Raises:
-        ModelError: the folder has no manifest, so it is no artifact.
+        ModelError: the folder has no manifest of this toolkit, so it is no artifact.
         CorruptArtifactError: it cannot be parsed, or is of a format that this code does not know.
     """
     import json
@@ -172,15 +192,18 @@ def read_manifest(folder: str) -> dict[str, Any]:
         raise ModelError(
             f"{folder} is no artifact: it holds no {MANIFEST_NAME}; give a folder made by 'toolkit export'"
         ) from error
-    except ValueError as error:
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    except (ValueError, RecursionError) as error:
         raise CorruptArtifactError(f"{path} is damaged ({error}); copy or export the artifact again") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != MANIFEST_FORMAT:
+    if not isinstance(manifest, dict) or "format" not in manifest or "versions" not in manifest:
+        raise ModelError(f"{folder} is no artifact: its {MANIFEST_NAME} is not this toolkit's; give another folder")
+    if manifest["format"] != MANIFEST_FORMAT:
         raise CorruptArtifactError(
-            f"{path} has format {found!r}, this version reads {MANIFEST_FORMAT}; "
+            f"{path} has format {manifest['format']!r}, this version reads {MANIFEST_FORMAT}; "
             "export again, or use the toolkit version that wrote it"
         )
-    return dict(manifest)
+    return manifest
 
 
 def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
@@ -200,7 +223,11 @@ def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
         raise MissingError(f"{target} does not exist; give an artifact folder or an .onnx file")
     folder, name = os.path.split(target)
     if os.path.isfile(os.path.join(folder, MANIFEST_NAME)):
-        for file in _described(folder):
+        try:
+            described = _described(folder)
+        except ModelError:  # a manifest.json of something else
+            described = []
+        for file in described:
             if os.path.basename(file.path) == name:
                 return [file]
     return [ModelFile(target, "int8" if ".int8." in name else "float32", None)]
@@ -209,7 +236,7 @@ def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
 def _described(folder: str) -> list[ModelFile]:
     try:
         entries = {n: e for n, e in read_manifest(folder)["files"].items() if n.endswith(".onnx")}
-        files = [ModelFile(os.path.join(folder, n), str(e["kind"]), str(e["sha256"])) for n, e in entries.items()]
+        files = [ModelFile(os.path.join(folder, n), _KINDS[e["kind"]], str(e["sha256"])) for n, e in entries.items()]
     except (KeyError, TypeError, AttributeError) as error:
         path = os.path.join(folder, MANIFEST_NAME)
         raise CorruptArtifactError(f"{path} is incomplete ({error}); copy or export the artifact again") from error
@@ -241,9 +268,10 @@ class Predictor:
         chosen = [f for f in files if kind in (None, f.kind)]
         if not chosen:
             raise ModelError(f"{path} has no {kind} model, only {', '.join(f.kind for f in files)}")
-        self._arguments = (os.fspath(path), kind, threads)
+        # Absolute, so that a change of the current folder does not matter to a copy in another process.
+        self._arguments = (os.path.abspath(path), kind, threads)
         self._threads = threads
-        self.file = chosen[0]
+        self.file = chosen[0]._replace(path=os.path.abspath(chosen[0].path))
         self._session: ort.InferenceSession | None = None
         self._opening = threading.Lock()
         self._local = threading.local()
@@ -255,7 +283,11 @@ class Predictor:
         with self._opening:
             if self._session is not None:
                 return self._session
+            import hashlib
+
             data = self.file.read()
+            if self.file.sha256 is None:  # what is opened again later (after a fork) must be the same file
+                self.file = self.file._replace(sha256=hashlib.sha256(data).hexdigest())
             # The runtime's wheels report usage unless this is set before the import (its docs/Privacy.md).
             os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
             try:
@@ -301,23 +333,27 @@ class Predictor:
         self.classes: int = answer.shape[1]
         facts = session.get_modelmeta().custom_metadata_map
         self.class_names = self._class_names(facts.get("toolkit.class_names"))
+        self._range: list[float] | None = self._fact(facts.get("toolkit.contract", "{}")).get("input", {}).get("range")
         # Dynamic quantization takes one scale from the whole batch, so an image's answer would depend on the others.
         self._one_by_one = facts.get("toolkit.quantization") == "dynamic"
 
     def _class_names(self, text: str | None) -> tuple[str, ...] | None:
         if text is None:
             return None
-        import json
-
-        try:
-            names = tuple(str(name) for name in json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise CorruptArtifactError(f"{self.file.path} carries unreadable class names; export it again") from error
+        names = tuple(map(str, self._fact(text)))
         if len(names) != self.classes:
             raise CorruptArtifactError(
                 f"{self.file.path} names {len(names)} classes but answers for {self.classes}; export it again"
             )
         return names
+
+    def _fact(self, text: str) -> Any:
+        import json
+
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise CorruptArtifactError(f"{self.file.path} carries unreadable metadata; export it again") from error
 
     def classify(self, image: NDArray[Any]) -> int:
         """The label of one image, by the shortest path.
@@ -358,7 +394,12 @@ class Predictor:
         except AttributeError:
             bound = self._local.bound = _Bound(self, self._open())
         # The fast path of _check: exact type and contract, and nothing that could be NaN or out of range.
-        if type(image) is not np.ndarray or image.dtype != bound.fast_dtype or image.shape != self.input_shape:
+        if (
+            type(image) is not np.ndarray
+            or image.dtype != bound.dtype
+            or image.shape != self.input_shape
+            or bound.look_at_values
+        ):
             self._check(image, batch=False)
         bound.image[...] = image
         bound.run(bound.binding)
@@ -385,6 +426,13 @@ class Predictor:
             if self.input_dtype != np.uint8:
                 hint = f"convert with image.astype(numpy.{self.input_dtype})"
             raise InputError(f"{what}: got dtype {images.dtype}, {wanted}; {hint}")
+        if self._range and images.dtype.kind == "f" and images.size:
+            low, high = float(images.min()), float(images.max())
+            if low < self._range[0] or high > self._range[1]:
+                raise InputError(
+                    f"{what}: values run from {low:g} to {high:g}, {wanted} with values from {self._range[0]:g} to "
+                    f"{self._range[1]:g}; check the scaling"
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, self._arguments
@@ -404,7 +452,7 @@ class Predictor:
 class _Bound:
     """One thread's input and output buffers, bound to the session once."""
 
-    __slots__ = ("answer", "binding", "fast_dtype", "image", "run")
+    __slots__ = ("answer", "binding", "dtype", "image", "look_at_values", "run")
 
     def __init__(self, predictor: Predictor, session: ort.InferenceSession) -> None:
         image = np.zeros((1, *predictor.input_shape), predictor.input_dtype)
@@ -416,8 +464,8 @@ class _Bound:
         self.binding.bind_output(predictor.output_name, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)
         self.run = session.run_with_iobinding
         self.image, self.answer = image[0], answer[0]
-        # Only integers need no look at their values.
-        self.fast_dtype = predictor.input_dtype if predictor.input_dtype.kind == "u" else None
+        self.dtype = predictor.input_dtype
+        self.look_at_values = predictor.input_dtype.kind == "f"  # every uint8 is a pixel
 
 
 # Predictors of this process, so that a forked child can open its own sessions.
@@ -460,7 +508,7 @@ def _check_onnx(data: bytes, path: str) -> None:
             raise ValueError("it holds no graph")
     except _ExternalDataError:
         raise ModelError(f"{path} keeps weights outside the file, which is refused; export it as one file") from None
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         raise ModelError(
             f"{path} is no ONNX model ({len(data)} bytes): {error}; "
             "it may be cut short, or a Git LFS pointer; copy or export it again"

@@ -1,8 +1,9 @@
 """Writing that is whole or not at all: files, and artifact folders that several stages fill.
 
-A folder is never changed in place. A stage takes the folder's lock, fills a staging folder beside it and swaps the
-two in one system call, so that a reader, a crash or ``kill -9`` at any moment meets either the earlier folder or the
-new one. What a killed run leaves behind is a hidden staging folder, which the next run removes.
+The models and the manifest of a folder are never changed in place. A stage takes the folder's lock, fills a staging
+folder beside it and swaps the two in one system call, so that a reader, a crash or ``kill -9`` at any moment meets
+either the earlier folder or the new one. What a killed run leaves behind is a hidden staging folder, which the next run
+removes. Reports (parity.json, bench.json) are single files, each replaced as a whole.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import StorageError, ToolkitError, UsageError
-from toolkit.predictor import MANIFEST_NAME
+from toolkit.predictor import MANIFEST_NAME, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +37,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         UsageError, StorageError: it cannot be written; an earlier file is untouched.
     """
     payload = data.encode() if isinstance(data, str) else data
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, expected a file to write; give a name in it")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,40 +55,44 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 @contextmanager
-def staged_folder(target: Path, *, keep: frozenset[str] | None = None) -> Iterator[Path]:
-    """A staging folder that takes the target's place when the block ends well, and vanishes when it does not.
+def staged_folder(target: Path) -> Iterator[Path]:
+    """An empty staging folder that takes the target's place when the block ends well, and vanishes when it does not.
+
+    What else is in the target then moves over: everything but `OWN_FILES`, as it is at that moment.
 
     Args:
         target: the artifact folder; it need not exist.
-        keep: names of the toolkit's own files to carry over from the earlier folder (None: all). Files that the
-            toolkit does not own are always carried over.
 
     Raises:
-        UsageError: target is a file, a folder that is no artifact, cannot be written, or is in use by another run.
+        UsageError: target is a file, a folder that is no artifact, cannot be written or renamed, or is in use by
+            another run.
         StorageError: the disk is full or fails; the earlier folder is whole.
     """
-    target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would replace a link by what it points to
-    if target.is_symlink():
-        target = target.resolve()
-    _check_target(target)
+    target = _checked_target(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):
             earlier = target.with_name(f".{target.name}.earlier")
-            if earlier.is_dir() and not target.exists():  # a run was killed between the two renames of _swap
-                earlier.rename(target)
-            for leftover in target.parent.glob(f".{target.name}.staging-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            if earlier.is_dir():  # a run was killed within the two renames of _swap
+                shutil.rmtree(earlier) if target.exists() else earlier.rename(target)
+            for leftover in target.parent.iterdir():
+                if re.fullmatch(rf"\.{re.escape(target.name)}\.staging-[0-9a-f]{{8}}", leftover.name):
+                    shutil.rmtree(leftover, ignore_errors=True)
             staging = target.with_name(f".{target.name}.staging-{secrets.token_hex(4)}")
             try:
-                _mirror(target, staging, keep)
+                staging.mkdir()
                 yield staging
+                if target.is_dir():
+                    shutil.copystat(target, staging)
+                    _carry_over(target, staging, OWN_FILES)
                 _sync(staging)
                 _swap(staging, target)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except ToolkitError:
         raise
+    except shutil.Error as error:  # one for all that copytree could not copy
+        raise StorageError(f"could not write {target}: {error}; what was there before is untouched") from error
     except OSError as error:
         raise storage_error(error, target) from error
 
@@ -98,15 +106,16 @@ def storage_error(error: OSError, path: Path | None = None) -> ToolkitError | OS
             "free some space or choose another --output"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UsageError(f"cannot write {where}: {os.strerror(error.errno or 0)}; choose another --output")
+        verb = "use" if path is None else "write"
+        return UsageError(f"cannot {verb} {where}: {os.strerror(error.errno or 0)}; choose another path")
     if path is not None and error.errno == errno.ENOENT:  # without a path of ours it may be a file that was to be read
-        return UsageError(f"cannot write {where}: {os.strerror(error.errno)}; choose another --output")
-    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+        return UsageError(f"cannot write {where}: {os.strerror(error.errno)}; choose another path")
+    if error.errno in (errno.EBUSY, errno.EXDEV, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
         return UsageError(f"cannot use {where}: {os.strerror(error.errno or 0)}; choose another path")
     return error
 
 
-# What the toolkit writes into an artifact folder. Everything else there belongs to the user.
+# What the toolkit writes into an artifact folder (and the ten pictures in samples/). The rest belongs to the user.
 OWN_FILES = frozenset(
     {
         MANIFEST_NAME,
@@ -116,57 +125,81 @@ OWN_FILES = frozenset(
         "model.keras",
         "model.onnx",
         "parity.json",
-        "samples",
     }
 )
 
 
-def _check_target(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file, expected a folder for the artifact; choose another --output")
+def _checked_target(target: Path) -> Path:
+    """The folder's absolute path, if a run may replace it: known before the work, not after it."""
     try:
-        foreign = target.is_dir() and not (target / MANIFEST_NAME).is_file() and any(target.iterdir())
-    except PermissionError as error:
-        raise UsageError(f"cannot read {target}: permission denied; choose another --output") from error
-    if foreign:
-        raise UsageError(
-            f"{target} holds files but no {MANIFEST_NAME}, so it is not an artifact of this toolkit; "
-            "choose an empty or new --output"
-        )
+        target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would replace a link by what it points to
+        if target.is_symlink():
+            target = target.resolve()
+        if target.exists() and not target.is_dir():
+            raise UsageError(f"{target} is a file, expected a folder for the artifact; choose another --output")
+        if target in (here := Path.cwd(), *here.parents):
+            raise UsageError(
+                f"{target} is the current folder or above it, and publishing replaces the folder; run from outside it, "
+                "or choose another --output"
+            )
+        if target.is_mount():
+            raise UsageError(
+                f"{target} is a mount point, which cannot be replaced; choose a folder in it: {target / 'mlp'}"
+            )
+        occupied = target.is_dir() and any(target.iterdir())
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        raise UsageError(f"cannot use {target}: {error}; choose another --output") from error
+    if occupied:
+        try:
+            read_manifest(str(target))
+        except ToolkitError as error:
+            raise UsageError(
+                f"{target} is neither empty nor an artifact of this toolkit that may be replaced "
+                f"({str(error).split(';')[0]}); choose another --output"
+            ) from error
+    return target
 
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
     lock = target.with_name(f".{target.name}.lock")
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise UsageError(
-                f"another toolkit command (process {owner}) is writing {target}; wait for it or choose another --output"
-            ) from error
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        # The lock file stays: removing it would let two later runs lock two different files of this name.
-        yield
+    while True:
+        with lock.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise UsageError(
+                    f"another toolkit command (process {owner}) is writing {target}; "
+                    "wait for it or choose another --output"
+                ) from error
+            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                continue  # its last owner removed it between our opening and our locking
+            try:
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+                yield
+            finally:
+                lock.unlink(missing_ok=True)  # while it is still ours
+            return
 
 
-def _mirror(target: Path, staging: Path, keep: frozenset[str] | None) -> None:
-    staging.mkdir()
-    if not target.is_dir():
-        return
-    shutil.copystat(target, staging)
-    for entry in target.iterdir():
-        if entry.name in OWN_FILES and keep is not None and entry.name not in keep:
+def _carry_over(source: Path, staging: Path, leave: frozenset[str]) -> None:
+    """Bring what staging does not have, as links to the same files: nothing is copied, so no disk is filled by it."""
+    for entry in source.iterdir():
+        mine = staging / entry.name
+        if entry.name in leave:
             continue
         if entry.is_dir() and not entry.is_symlink():
-            shutil.copytree(entry, staging / entry.name, symlinks=True)
-        else:
-            shutil.copy2(entry, staging / entry.name, follow_symlinks=False)
+            mine.mkdir(exist_ok=True)
+            _carry_over(entry, mine, frozenset())
+        elif not mine.exists() and not mine.is_symlink():
+            try:
+                os.link(entry, mine, follow_symlinks=False)
+            except OSError:  # a file system without links
+                shutil.copy2(entry, mine, follow_symlinks=False)
 
 
 def _sync(folder: Path) -> None:

@@ -42,6 +42,7 @@ def bench(
     from toolkit.benchmarking.report import run_bench
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
+    from toolkit.cli.outputs import checked_report
     from toolkit.predictor import model_files
 
     settings = _settings(quick, rounds, calls, threads)
@@ -49,7 +50,7 @@ def bench(
     if artifact is None:
         note(f"Timing {target}")
     model_files(target)  # what is wrong with it should be said before what is wrong with the output
-    place = _checked_output(output or _default_output(target))
+    place = checked_report(output or _default_output(target), "bench.json")
     with steps("Timing") as step:
         report = run_bench(target, settings, step)
     _write(report, place)
@@ -77,27 +78,6 @@ def _settings(quick: bool, rounds: int | None, calls: int | None, threads: int) 
 
 def _default_output(artifact: Path) -> Path:
     return artifact / "bench.json" if artifact.is_dir() else artifact.with_name(f"{artifact.stem}.bench.json")
-
-
-def _checked_output(path: Path) -> Path:
-    """The path, if a report can go there: known now, not after the measuring."""
-    import os
-
-    from toolkit.errors import UsageError
-    from toolkit.publishing import OWN_FILES
-
-    if path.is_dir():
-        raise UsageError(f"--output {path} is a folder, expected a file; give {path / 'bench.json'}")
-    if path.suffix != ".json" or path.name in OWN_FILES - {"bench.json"}:
-        raise UsageError(f"--output {path} would not be a report of its own; expected a name such as bench.json")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise UsageError(f"cannot write {path}: {path.parent} is no folder to write to; choose another --output")
-    return path
 
 
 def _write(report: "BenchReport", path: Path) -> None:

@@ -1,5 +1,6 @@
 """``toolkit export``."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +59,7 @@ def export(
     if model is None:
         note(f"Exporting {source}")
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, export_artifact
+    from toolkit.pipeline import FailedGatesError, export_artifact, export_target
 
     try:
         with steps("Verifying") as step:
@@ -66,9 +67,11 @@ def export(
     except FailedGatesError as failure:
         print_verification(failure.report, to_stderr=True)
         raise
-    folder = output or (source if source.is_dir() else Path("exported") / source.stem)
+    folder = export_target(source, output)
     if json:
         print_json({"artifact": str(folder), "manifest": manifest.to_json()})
         return
     print_verification(report)
-    print(f"Published {folder}: {', '.join(manifest.files)}\nNext: toolkit predict -m {folder} {folder}/samples/*.png")  # noqa: T201
+    quoted = shlex.quote(str(folder))
+    then = f"predict -m {quoted} {quoted}/samples/*.png" if input_dtype == "uint8" else f"bench {quoted}"
+    print(f"Published {folder}: {', '.join(manifest.files)}\nNext: toolkit {then}")  # noqa: T201 - the command's output

@@ -36,7 +36,7 @@ DataFolder = Annotated[
     Path | None,
     typer.Option("--data", help="Folder with the four Fashion-MNIST files.  [default: found or fetched]"),
 ]
-Seed = Annotated[int, typer.Option(help="Same seed, same machine: same weights.", min=0)]
+Seed = Annotated[int, typer.Option(help="Same seed, same machine: same weights.", min=0, max=2**32 - 1)]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.  [default: 40]")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.  [default: 256]")]
 Optimizer = Annotated[str | None, typer.Option(help="sgd (as in the notebook), adam or adamw.  [default: adamw]")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from contextlib import contextmanager
@@ -135,5 +136,5 @@ def print_summary(output: Path, manifest: Manifest, report: VerificationReport, 
         )
     columns = ["", "test accuracy", "size", "one image, p50", "p99"]
     print_table(f"{output} on {timing['host']['cpu_model'] or 'this CPU'}, one thread", columns, rows)
-    sample = output / "samples" / "9-ankle-boot.png"
-    print(f"Everything is in {output}. Next:\n    toolkit predict -m {output} {sample}")  # noqa: T201
+    quoted = shlex.quote(str(output))
+    print(f"Everything is in {output}. Next:\n    toolkit predict -m {quoted} {quoted}/samples/*.png")  # noqa: T201

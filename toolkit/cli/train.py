@@ -1,5 +1,6 @@
 """``toolkit train``."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -62,4 +63,4 @@ def train(
         f"Trained {record.epochs_run} epochs in {record.seconds:.0f} s: training accuracy {record.train_accuracy:.2%}, "
         f"validation accuracy {record.validation_accuracy:.2%}"
     )
-    print(f"{output}/model.keras and history.csv\nNext: toolkit export {output} --quantize")  # noqa: T201
+    print(f"{output}/model.keras and history.csv\nNext: toolkit export {shlex.quote(str(output))} --quantize")  # noqa: T201

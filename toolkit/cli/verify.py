@@ -32,8 +32,10 @@ def verify(
     Example:
         toolkit verify exported/fashion-mnist --min-agreement 0.99
     """
+    from toolkit.artifact import INT8, load_manifest
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
+    from toolkit.cli.outputs import checked_report
     from toolkit.cli.rendering import print_verification
     from toolkit.errors import UsageError
 
@@ -46,9 +48,14 @@ def verify(
     from toolkit.data import load
     from toolkit.pipeline import FailedGatesError, verify_artifact, write_parity
 
+    manifest = load_manifest(folder)
+    if INT8 not in manifest.files and not (min_agreement is None and max_accuracy_drop is None):
+        raise UsageError(
+            f"{folder} has no int8 model, so --min-agreement and --max-accuracy-drop do nothing; drop them"
+        )
+    target = checked_report(output or folder / "parity.json", "parity.json")
     with steps("Verifying") as step:
         report = verify_artifact(folder, load(data, note), limits, note, step)
-    target = output or folder / "parity.json"
     if json:
         print_json(report.to_json())
     else:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["QuantizationResult", "quantize"]
 
 _BATCH = 100
+_CALIBRATIONS = {"minmax": CalibrationMethod.MinMax}
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,13 @@ def _quantize_static(source: Path, target: Path, recipe: QuantizationRecipe, ima
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=recipe.per_channel,
-        calibrate_method=CalibrationMethod.MinMax,
+        calibrate_method=_CALIBRATIONS[recipe.calibration],
         # Relu is an operator of its own here so that its output is what is quantized. Gemm's own output is not: the
         # runtime drops a Relu before a QuantizeLinear with zero point 0, and the last Gemm's logits stay float.
-        op_types_to_quantize=["Gemm", "Relu"],
+        # A layer without bias stays a MatMul.
+        op_types_to_quantize=["Gemm", "MatMul", "Relu"],
         extra_options={
-            "OpTypesToExcludeOutputQuantization": ["Gemm"],
+            "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
             "TensorQuantOverrides": {first: [pixels]},
         },
     )
@@ -147,7 +149,10 @@ def _take_raw_pixels(model: onnx.ModelProto) -> None:
     for wanted in ("Cast", "Mul", "Reshape", "QuantizeLinear"):
         users = [node for node in graph.node if tensor in node.input]
         if len(users) != 1 or users[0].op_type != wanted:
-            raise ModelError(f"the input does not run through Cast, Mul, Reshape and QuantizeLinear ({wanted} missing)")
+            raise ModelError(
+                f"the input does not run through Cast, Mul, Reshape and QuantizeLinear ({wanted} missing), which "
+                "static int8 needs; use --quantize dynamic"
+            )
         chain.append(users[0])
         tensor = users[0].output[0]
     cast, scaling, reshape, quantizer = chain

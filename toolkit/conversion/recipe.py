@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from toolkit.errors import UsageError
 
-__all__ = ["METHODS", "QuantizationRecipe"]
+__all__ = ["CALIBRATIONS", "METHODS", "QuantizationRecipe"]
 
 METHODS = ("static", "dynamic")
+CALIBRATIONS = ("minmax",)
 
 
 @dataclass(frozen=True)
@@ -32,5 +33,7 @@ class QuantizationRecipe:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"quantization method is {self.method!r}, expected one of {', '.join(METHODS)}")
+        if self.calibration not in CALIBRATIONS:
+            raise UsageError(f"calibration is {self.calibration!r}, expected one of {', '.join(CALIBRATIONS)}")
         if self.calibration_images < 1:
             raise UsageError(f"calibration images is {self.calibration_images}, expected 1 or more")

@@ -13,6 +13,10 @@ __all__ = ["OPTIMIZERS", "RECIPES", "SCHEDULES", "Recipe"]
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 
+# A slip of the finger must not end in an exhausted machine: two layers of half this many weigh 400 MB.
+MAX_NEURONS = 20_000
+MAX_EPOCHS, MAX_BATCH = 100_000, 55_000
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -53,8 +57,9 @@ class Recipe:
                 self.hidden,
                 "layer sizes of 1 or more",
             ),
-            (self.epochs >= 1, "epochs", self.epochs, "1 or more"),
-            (self.batch_size >= 1, "batch size", self.batch_size, "1 or more"),
+            (sum(self.hidden) <= MAX_NEURONS, "hidden", self.hidden, f"{MAX_NEURONS:,} neurons in all at most"),
+            (1 <= self.epochs <= MAX_EPOCHS, "epochs", self.epochs, f"1 to {MAX_EPOCHS:,}"),
+            (1 <= self.batch_size <= MAX_BATCH, "batch size", self.batch_size, f"1 to {MAX_BATCH:,}"),
             (self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}"),
             (self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}"),
             (0 < self.learning_rate < math.inf, "learning rate", self.learning_rate, "more than 0"),

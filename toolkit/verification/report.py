@@ -57,8 +57,8 @@ class VerificationReport:
 
     @property
     def passed(self) -> bool:
-        """Every gate of every file held."""
-        return all(file.passed for file in self.files)
+        """Every gate of every file held, and there was at least one."""
+        return bool(self.files) and all(file.passed for file in self.files)
 
     def failures(self) -> list[str]:
         """One line a gate that did not hold."""

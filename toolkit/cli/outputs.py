@@ -1,0 +1,33 @@
+"""Where a report may go: known before the work, not after it."""
+
+import os
+from pathlib import Path
+
+__all__ = ["checked_report"]
+
+
+def checked_report(path: Path, name: str) -> Path:
+    """The path, if a report can be written there.
+
+    Args:
+        path: the file to write; its folder is made if need be.
+        name: what this report is called inside an artifact, where every other name of the toolkit's own is refused.
+
+    Raises:
+        UsageError: it is a folder, no .json, another file of an artifact, or cannot be written.
+    """
+    from toolkit.errors import UsageError
+    from toolkit.publishing import OWN_FILES
+
+    if path.is_dir():
+        raise UsageError(f"--output {path} is a folder, expected a file; give {path / name}")
+    if path.suffix != ".json" or path.name in OWN_FILES - {name}:
+        raise UsageError(f"--output {path} would not be a report of its own; expected a name such as {name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UsageError(f"cannot write {path}: {path.parent} is no folder to write to; choose another --output")
+    return path
