@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks readme lock clean help
+.PHONY: demo test lint setup data reference benchmarks portability readme lock clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -14,6 +14,7 @@ help:
 	@echo "make setup       only the virtual environment"
 	@echo "make reference   retrain and re-export the committed artifact exported/fashion-mnist"
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
+	@echo "make portability the int8 file here and on an emulated Haswell (needs qemu-user-static)"
 	@echo "make readme      write the measured figures and the command help into README.md"
 	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
 
@@ -53,6 +54,10 @@ benchmarks: setup
 	$(BIN)/toolkit bench exported/fashion-mnist --json > benchmarks/results/bench.json
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/fresh_clone.py
+
+# The int8 file on an emulated CPU without VNNI; needs qemu-x86_64-static (Debian: qemu-user-static).
+portability: setup
+	$(BIN)/python benchmarks/portability.py
 
 readme: setup
 	$(BIN)/python benchmarks/readme.py

@@ -41,6 +41,7 @@ def render(text: str) -> str:
         "overhead": overhead(),
         "setup": setup(),
         "demo": demo(),
+        "portability": portability(),
         "help": command_help(),
     }
     for name, block in blocks.items():
@@ -156,6 +157,23 @@ def setup() -> str:
     report = _load(RESULTS / "fresh_clone.json")
     rows = [[name, f"{seconds:.0f} s"] for name, seconds in report["seconds"].items()]
     return f"{_table(['in a fresh clone, nothing cached', 'takes'], rows)}\n\n{machine(report['host'])}."
+
+
+def portability() -> str:
+    """The reference int8 file, and the same with plain scales, here and on an emulated CPU."""
+    report = _load(RESULTS / "portability.json")
+    rows = [
+        [
+            f"{name} scales",
+            f"{entry['labels_differ']:,} of {entry['images']:,}",
+            f"{entry['max_abs']:.1e}",
+            f"{entry['accuracy_here']:.2%}",
+            f"{entry['accuracy_there']:.2%}",
+        ]
+        for name, entry in report["files"].items()
+    ]
+    columns = ["int8 file", "labels that differ", "largest difference", "accuracy here", f"on {report['emulated']}"]
+    return f"{_table(columns, rows)}\n\nHere: {machine(report['host'])}."
 
 
 def demo() -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__
-from toolkit.cli import bench, data, export, predict, run, train, verify
+from toolkit.cli import bench, data, export, inspect, predict, run, train, verify
 
 app = typer.Typer(
     name="toolkit",
@@ -28,6 +28,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "export": (export.export, "Keras to ONNX and int8, verified before it is published"),
     "verify": (verify.verify, "Exported files against Keras on the whole test set"),
     "predict": (predict.predict, "Say what is in images"),
+    "inspect": (inspect.inspect, "Whether int8 sums can saturate on some CPU, and in which layers"),
     "bench": (bench.bench, "Latency, throughput, cold start, memory on this machine"),
 }
 

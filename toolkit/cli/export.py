@@ -24,6 +24,7 @@ def export(
     ] = None,
     quantize: options.Quantize = None,
     per_channel: options.PerChannel = False,
+    portable: options.Portable = True,
     calibration_images: options.CalibrationImages = None,
     input_dtype: options.InputDtype = "uint8",
     data: options.DataFolder = None,
@@ -48,6 +49,7 @@ def export(
     chosen = options.export_options_from(
         quantize,
         per_channel=per_channel,
+        portable=portable,
         calibration_images=calibration_images,
         input_dtype=input_dtype,
         max_difference=max_difference,

@@ -24,6 +24,7 @@ __all__ = [
     "MinAgreement",
     "Optimizer",
     "PerChannel",
+    "Portable",
     "Quantize",
     "Seed",
     "export_options_from",
@@ -67,6 +68,13 @@ Quantize = Annotated[
 ]
 PerChannel = Annotated[
     bool, typer.Option("--per-channel", help="One weight scale an output channel, in the int8 file.")
+]
+Portable = Annotated[
+    bool,
+    typer.Option(
+        "--portable/--no-portable",
+        help="Weight scales with which int8 sums are the same on every CPU, or the finest that 8 bits allow.",
+    ),
 ]
 CalibrationImages = Annotated[
     int | None, typer.Option(help="Training images that static calibration sees.  [default: 2000]")
@@ -115,6 +123,7 @@ def export_options_from(
     quantize: str | None,
     *,
     per_channel: bool,
+    portable: bool,
     calibration_images: int | None,
     input_dtype: str,
     max_difference: float | None,
@@ -137,6 +146,7 @@ def export_options_from(
         quantize = None
     idle = {
         "--per-channel": per_channel,
+        "--no-portable": not portable,
         "--calibration-images": calibration_images is not None,
         "--min-agreement": min_agreement is not None,
         "--max-accuracy-drop": max_accuracy_drop is not None,
@@ -148,7 +158,7 @@ def export_options_from(
         raise UsageError("--calibration-images does nothing with --quantize dynamic, which needs no calibration")
     recipe = None
     if quantize is not None:
-        recipe = QuantizationRecipe(method=quantize, per_channel=per_channel)
+        recipe = QuantizationRecipe(method=quantize, per_channel=per_channel, portable=portable)
         if calibration_images is not None:
             recipe = dataclasses.replace(recipe, calibration_images=calibration_images)
     limits = limits_from(max_difference, min_agreement, max_accuracy_drop)

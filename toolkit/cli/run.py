@@ -23,6 +23,7 @@ def run(
     seed: options.Seed = 1,
     quantize: options.Quantize = "static",
     per_channel: options.PerChannel = False,
+    portable: options.Portable = True,
     calibration_images: options.CalibrationImages = None,
     max_difference: options.MaxDifference = None,
     min_agreement: options.MinAgreement = None,
@@ -54,6 +55,7 @@ def run(
     chosen = options.export_options_from(
         quantize,
         per_channel=per_channel,
+        portable=portable,
         calibration_images=calibration_images,
         input_dtype="uint8",
         max_difference=max_difference,

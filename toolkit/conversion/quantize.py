@@ -22,6 +22,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from toolkit.conversion.keras_to_onnx import INPUT, quiet_converters
 from toolkit.conversion.metadata import ExportedFile, finish, write_metadata
+from toolkit.conversion.saturation import layer_loads, portable_overrides
 from toolkit.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ def quantize(
 ) -> QuantizationResult:
     """Quantize an exported float32 file to int8 in QDQ form, standard operators only.
 
-    Static: weights int8 symmetric, activations uint8 by min-max over the calibration images. Logits and softmax stay
-    float, so probabilities are not rounded to steps of 1/255. An 8-bit image is the quantized form of image/255
-    (scale 1/255, zero point 0), so the first activation gets exactly these parameters and the graph takes the raw
-    pixels as they are: no cast, no multiplication and no QuantizeLinear at the input.
+    Weights are int8, symmetric, with portable scales unless the recipe says otherwise. Static: activations are uint8
+    by min-max over the calibration images; logits and softmax stay float, so probabilities are not rounded to steps of
+    1/255. An 8-bit image is the quantized form of image/255 (scale 1/255, zero point 0), so the first activation gets
+    exactly these parameters and the graph takes the raw pixels as they are: no cast, no multiplication and no
+    QuantizeLinear at the input.
 
     Args:
         source: float32 file made by `export_float32`.
@@ -78,7 +80,13 @@ def quantize(
         prepared, raw = Path(scratch) / "prepared.onnx", Path(scratch) / "raw.onnx"
         try:
             if recipe.method == "dynamic":
-                quantize_dynamic(source, raw, per_channel=recipe.per_channel, weight_type=QuantType.QInt8)
+                quantize_dynamic(
+                    source,
+                    raw,
+                    per_channel=recipe.per_channel,
+                    weight_type=QuantType.QInt8,
+                    extra_options={"TensorQuantOverrides": _weight_scales(onnx.load(source), recipe)},
+                )
             else:
                 # Turns MatMul + Add into Gemm, which the runtime then fuses to QGemm (onnxruntime#10278).
                 quant_pre_process(source, prepared, skip_symbolic_shape=True)
@@ -94,6 +102,12 @@ def quantize(
     tensors = _quantized_tensors(model)
     if not tensors:
         raise ModelError(f"nothing in {source.name} could be quantized; export it without --quantize")
+    risky = [layer.layer for layer in layer_loads(model) if layer.can_saturate]
+    if recipe.portable and risky:
+        raise ModelError(
+            f"sums of {', '.join(risky)} can saturate on some CPUs in spite of portable scales; this is a bug, please "
+            "report this model (--no-portable exports it all the same)"
+        )
     write_metadata(model, class_names=class_names, source_sha256=source_sha256, quantization=recipe.method)
     return QuantizationResult(finish(model, target, "int8"), tensors)
 
@@ -112,7 +126,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is un
 def _quantize_static(source: Path, target: Path, recipe: QuantizationRecipe, images: NDArray[Any]) -> None:
     if images.shape[1:] != (28, 28) or len(images) == 0:
         raise InputError(f"calibration images have shape {images.shape}, expected (n, 28, 28) with n of 1 or more")
-    first = next((n.input[0] for n in onnx.load(source).graph.node if n.op_type in ("Gemm", "MatMul")), None)
+    prepared = onnx.load(source)
+    first = next((n.input[0] for n in prepared.graph.node if n.op_type in ("Gemm", "MatMul")), None)
     if first is None:
         raise ModelError(f"nothing in {source.name} could be quantized; export it without --quantize")
     pixels = {"scale": np.array(1 / 255, np.float32), "zero_point": np.array(0, np.uint8)}
@@ -132,9 +147,13 @@ def _quantize_static(source: Path, target: Path, recipe: QuantizationRecipe, ima
         op_types_to_quantize=["Gemm", "MatMul", "Relu"],
         extra_options={
             "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
-            "TensorQuantOverrides": {first: [pixels]},
+            "TensorQuantOverrides": {first: [pixels], **_weight_scales(prepared, recipe)},
         },
     )
+
+
+def _weight_scales(model: onnx.ModelProto, recipe: QuantizationRecipe) -> dict[str, list[dict[str, Any]]]:
+    return portable_overrides(model, per_channel=recipe.per_channel) if recipe.portable else {}
 
 
 def _take_raw_pixels(model: onnx.ModelProto) -> None:

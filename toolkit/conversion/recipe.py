@@ -19,6 +19,8 @@ class QuantizationRecipe:
     Attributes:
         method: "static" (scales of activations fixed by calibration) or "dynamic" (computed for each input).
         per_channel: one weight scale an output channel instead of one a tensor.
+        portable: weight scales with which the sums are the same on every CPU (see `toolkit.conversion.portable`),
+            instead of the finest that 8 bits allow.
         calibration: how static ranges are taken from what calibration sees: "minmax".
         calibration_images: how many training images calibration sees.
         seed: which ones.
@@ -26,6 +28,7 @@ class QuantizationRecipe:
 
     method: str = "static"
     per_channel: bool = False
+    portable: bool = True
     calibration: str = "minmax"
     calibration_images: int = 2000
     seed: int = 0

@@ -1,0 +1,184 @@
+"""No pair of int8 weights with a portable scale can saturate, and the scale gives nothing away."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.conftest import REFERENCE, toolkit
+from toolkit.conversion.portable import LIMIT, pair_load, portable_scale
+from toolkit.conversion.quantize import quantize
+from toolkit.conversion.recipe import QuantizationRecipe
+from toolkit.conversion.saturation import layer_loads, portable_overrides
+from toolkit.data import CLASS_NAMES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from toolkit.data import FashionMnist
+
+WEIGHTS = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 9), st.integers(1, 5)),
+    elements=st.floats(-1e3, 1e3, width=32) | st.sampled_from([0.0, 1.0, -1.0, 0.5]),
+)
+
+
+def _quantized(weights: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.int8]:
+    """As the runtime's quantizer does it: float32 division, round half to even, clip."""
+    quantized: NDArray[np.int8] = np.clip(np.rint(weights / scale), -128, 127).astype(np.int8)
+    return quantized
+
+
+def _saturating(activations: NDArray[np.uint8], weights: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The sums of x86 without VNNI: products of neighbours (from an even row on) are added in 16 bits."""
+    products = activations.astype(np.int64)[:, :, None] * weights.astype(np.int64)[None]
+    if products.shape[1] % 2:
+        products = np.concatenate([products, np.zeros_like(products[:, :1])], axis=1)
+    pairs = products[:, 0::2] + products[:, 1::2]
+    sums: NDArray[np.int64] = np.clip(pairs, -32768, 32767).sum(axis=1)
+    return sums
+
+
+@given(WEIGHTS, st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
+def test_no_pair_saturates_whatever_the_weights_and_the_input(
+    weights: NDArray[np.float32], any_pair: bool, per_channel: bool, seed: int
+) -> None:
+    scale = portable_scale(weights, any_pair=any_pair, per_channel=per_channel)
+    assert scale.shape == ((weights.shape[1],) if per_channel else (1,))
+    assert (scale > 0).all()
+    quantized = _quantized(weights, scale)
+    assert pair_load(quantized, any_pair=any_pair).max() <= LIMIT
+    assert np.abs(weights / scale).max() <= 127.5
+    rng = np.random.default_rng(seed)
+    activations = rng.choice(np.array([0, 1, 128, 254, 255], np.uint8), size=(20, len(weights)))
+    order = rng.permutation(len(weights)) if any_pair else np.arange(len(weights))
+    exact = activations[:, order].astype(np.int64) @ quantized[order].astype(np.int64)
+    np.testing.assert_array_equal(_saturating(activations[:, order], quantized[order]), exact)
+
+
+@given(WEIGHTS, st.booleans(), st.booleans())
+def test_the_scale_is_within_one_percent_of_the_least_that_any_rule_could_give(
+    weights: NDArray[np.float32], any_pair: bool, per_channel: bool
+) -> None:
+    if np.abs(weights).max(axis=0).min() < 1e-3:
+        return
+    scale = portable_scale(weights, any_pair=any_pair, per_channel=per_channel)
+    load = pair_load(weights, any_pair=any_pair) / (LIMIT + 1)
+    needed = np.maximum(np.abs(weights.astype(np.float64)).max(axis=0) / 127, load)
+    least = needed if per_channel else needed.max(keepdims=True)
+    assert (scale >= least).all()
+    assert (scale <= 1.01 * least).all()
+
+
+def test_a_smaller_scale_does_saturate() -> None:
+    weights = np.array([[1.0], [1.0]], np.float32)
+    scale = portable_scale(weights, any_pair=False, per_channel=False)
+    smaller = _quantized(weights, scale * np.float32(LIMIT / (LIMIT + 3)))
+    assert pair_load(smaller, any_pair=False).max() > LIMIT
+    activations = np.full((1, 2), 255, np.uint8)
+    assert _saturating(activations, smaller) != activations.astype(np.int64) @ smaller.astype(np.int64)
+
+
+def test_weights_that_are_all_zero_get_a_scale() -> None:
+    np.testing.assert_array_equal(portable_scale(np.zeros((4, 2), np.float32), any_pair=True, per_channel=True), [1, 1])
+
+
+def _export(fashion_mnist: FashionMnist, target: Path, **recipe: Any) -> onnx.ModelProto:
+    quantize(
+        REFERENCE / "model.onnx",
+        target,
+        QuantizationRecipe(**recipe),
+        fashion_mnist.train_images[:300],
+        class_names=CLASS_NAMES,
+        source_sha256="0" * 64,
+    )
+    return onnx.load(target)
+
+
+@pytest.mark.parametrize("method", ["static", "dynamic"])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_portable_files_cannot_saturate_and_plain_ones_can(
+    fashion_mnist: FashionMnist, tmp_path: Path, method: str, per_channel: bool
+) -> None:
+    loads = {}
+    for portable in (True, False):
+        model = _export(
+            fashion_mnist, tmp_path / f"{portable}.onnx", method=method, per_channel=per_channel, portable=portable
+        )
+        loads[portable] = layer_loads(model)
+        assert [layer.layer for layer in loads[portable]] == ["hidden_1/kernel", "hidden_2/kernel", "output/kernel"]
+    assert not any(layer.can_saturate for layer in loads[True])
+    assert all(LIMIT - 2 <= layer.load <= LIMIT for layer in loads[True])
+    assert all(layer.can_saturate for layer in loads[False])
+
+
+def test_the_reference_file_cannot_saturate() -> None:
+    finished = toolkit("inspect", REFERENCE, "--json")
+    assert finished.code == 0, finished.err
+    int8, float32 = json.loads(finished.out)
+    assert (int8["can_saturate"], len(int8["layers"])) == (False, 3)
+    assert (float32["can_saturate"], float32["layers"]) == (False, [])
+
+
+def test_inspect_names_the_layers_of_any_file(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+    _export(fashion_mnist, tmp_path / "plain.onnx", portable=False)
+    finished = toolkit("inspect", tmp_path / "plain.onnx")
+    assert finished.code == 0, finished.err
+    for name in ("hidden_1/kernel", "hidden_2/kernel", "output/kernel", "can saturate", "by "):
+        assert name in finished.out
+    assert toolkit("inspect", tmp_path / "nothing.onnx").code == 3
+
+
+def _conv(weights: NDArray[Any], operator: str) -> onnx.ModelProto:
+    """A model of one layer; only its form matters here."""
+    inputs = {
+        "ConvInteger": ["x", "w"],
+        "MatMulInteger": ["x", "w"],
+        "QLinearConv": ["x", "s", "z", "w", "s", "zw", "s", "z"],
+        "QLinearMatMul": ["x", "s", "z", "w", "s", "zw", "s", "z"],
+    }[operator]
+    tensors = {"w": weights, "s": np.float32(1), "z": np.uint8(0), "zw": weights.dtype.type(0)}
+    graph = helper.make_graph(
+        [helper.make_node(operator, inputs, ["y"])],
+        "one layer",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, None)],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
+        [numpy_helper.from_array(np.asarray(tensors[name]), name) for name in tensors if name in inputs],
+    )
+    return helper.make_model(graph)
+
+
+def test_files_of_others_are_read_in_their_integer_forms() -> None:
+    matrix = np.array([[100, 1], [2, 3], [100, -100]], np.int8)
+    for operator in ("MatMulInteger", "QLinearMatMul"):
+        (layer,) = layer_loads(_conv(matrix, operator))
+        assert (layer.load, layer.can_saturate) == (102, False)  # the two hundreds are no neighbours
+        (layer,) = layer_loads(_conv(matrix.view(np.uint8), operator))
+        assert not layer.can_saturate
+    kernel = np.array([100, 1, 2, 100, 5, 5, 5, 5], np.int8).reshape(2, 1, 2, 2)
+    for operator in ("ConvInteger", "QLinearConv"):
+        (layer,) = layer_loads(_conv(kernel, operator))
+        assert (layer.load, layer.can_saturate) == (200, True)  # in a Conv any two of an output may meet
+
+
+def test_transposed_weights_are_paired_along_the_summed_dimension() -> None:
+    matrix = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    for transposed in (0, 1):
+        stored = matrix.T.copy() if transposed else matrix
+        node = helper.make_node("Gemm", ["x", "w"], ["y"], transB=transposed)
+        graph = helper.make_graph([node], "gemm", [], [], [numpy_helper.from_array(stored, "w")])
+        entries = portable_overrides(helper.make_model(graph), per_channel=True)["w"]
+        assert [entry["axis"] for entry in entries] == [0 if transposed else 1] * 4
+        expected = portable_scale(matrix, any_pair=False, per_channel=True)
+        np.testing.assert_array_equal([entry["scale"] for entry in entries], expected)

@@ -1,0 +1,121 @@
+"""Which layers of a model multiply 8-bit activations by weights, and whether their sums can saturate on some CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import TensorProto, numpy_helper
+
+from toolkit.conversion.portable import LIMIT, pair_load, portable_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+    from numpy.typing import NDArray
+
+__all__ = ["LayerLoad", "layer_loads", "portable_overrides"]
+
+# Where each integer operator has its weights (ONNX, and the runtime's own com.microsoft domain).
+_WEIGHT_INPUT = {
+    "ConvInteger": 1,
+    "DynamicQuantizeMatMul": 1,
+    "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "QGemm": 3,
+    "QLinearConv": 3,
+    "QLinearMatMul": 3,
+}
+_FLOAT = ("Conv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class LayerLoad:
+    """One layer with 8-bit activations.
+
+    Attributes:
+        layer: name of its weights, without the quantizer's suffix.
+        operator: "Gemm", "MatMul", "Conv" or an integer form of them.
+        weights: their dtype; uint8 weights cannot saturate.
+        shape: of the weights.
+        load: what the parts of two paired weights come to at most (see `toolkit.conversion.portable`).
+        limit: the most that cannot saturate.
+    """
+
+    layer: str
+    operator: str
+    weights: str
+    shape: list[int]
+    load: int
+    limit: int = LIMIT
+
+    @property
+    def can_saturate(self) -> bool:
+        """On x86 without VNNI some input makes a sum of this layer clip."""
+        return self.weights == "int8" and self.load > self.limit
+
+
+def layer_loads(model: onnx.ModelProto) -> list[LayerLoad]:
+    """Every Gemm, MatMul and Conv of a quantized model whose 8-bit weights are stored in the file, in graph order.
+
+    Both forms are read: operators between DequantizeLinear and QuantizeLinear, and integer operators. Where only the
+    weights are quantized the runtime computes in float, and the layer is not listed.
+    """
+    constants = {t.name: t for t in model.graph.initializer}
+    dequantized = {n.output[0]: n for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    found = []
+    for node in model.graph.node:
+        name = ""
+        if node.op_type in _WEIGHT_INPUT:
+            name = node.input[_WEIGHT_INPUT[node.op_type]]
+        elif node.op_type in _FLOAT and {node.input[0], node.input[1]} <= dequantized.keys():
+            name = dequantized[node.input[1]].input[0]
+        if name in constants and constants[name].data_type in (TensorProto.INT8, TensorProto.UINT8):
+            weights = numpy_helper.to_array(constants[name])
+            load = int(pair_load(_matrix(node, weights), any_pair="Conv" in node.op_type).max(initial=0))
+            layer = name.removesuffix("_quantized")
+            found.append(LayerLoad(layer, node.op_type, weights.dtype.name, list(weights.shape), load))
+    return found
+
+
+def portable_overrides(model: onnx.ModelProto, *, per_channel: bool) -> dict[str, list[dict[str, Any]]]:
+    """Scales for the runtime's quantizer (its ``TensorQuantOverrides``) with which no layer can saturate.
+
+    Args:
+        model: float32, with Gemm, MatMul and Conv as the quantizer will see them.
+        per_channel: one scale an output channel, as the quantizer is told.
+    """
+    overrides = {}
+    for node, name, weights in _float_weights(model):
+        matrix = _matrix(node, weights)
+        scales = portable_scale(matrix, any_pair=node.op_type == "Conv", per_channel=per_channel)
+        entries: list[dict[str, Any]] = [{"scale": s, "zero_point": np.array(0, np.int8)} for s in scales]
+        if per_channel:
+            output_first = node.op_type == "Conv" or _is_transposed(node)
+            for entry in entries:
+                entry["axis"] = 0 if output_first else weights.ndim - 1
+        overrides[name] = entries
+    return overrides
+
+
+def _float_weights(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str, NDArray[Any]]]:
+    constants = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in _FLOAT and node.input[1] in constants:
+            yield node, node.input[1], numpy_helper.to_array(constants[node.input[1]])
+
+
+def _is_transposed(node: onnx.NodeProto) -> bool:
+    return node.op_type in ("Gemm", "QGemm") and any(a.name == "transB" and a.i for a in node.attribute)
+
+
+def _matrix(node: onnx.NodeProto, weights: NDArray[Any]) -> NDArray[Any]:
+    """The weights as (summed dimension, outputs)."""
+    if "Conv" in node.op_type:
+        return weights.reshape(len(weights), -1).T
+    if _is_transposed(node):
+        return weights.T
+    # A stack of matrices is multiplied one by one; side by side each keeps its own pairs.
+    return weights.reshape(-1, *weights.shape[-2:]).transpose(1, 0, 2).reshape(weights.shape[-2], -1)
