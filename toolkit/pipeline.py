@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +50,6 @@ __all__ = [
     "export_artifact",
     "export_target",
     "run_line",
-    "time_artifact",
     "train_artifact",
     "verify_artifact",
     "write_parity",
@@ -394,26 +391,3 @@ def _parity_record(parity: Any) -> ParityRecord:
 
 def _parity_text(report: VerificationReport) -> str:
     return json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
-
-
-def time_artifact(folder: Path) -> dict[str, Any]:
-    """A quick benchmark of an artifact in a fresh process, as on a device: no training library in its memory.
-
-    Returns:
-        The report without its samples (bench.json in the folder has them all).
-
-    Raises:
-        ToolkitError: the benchmark failed.
-    """
-    command = [sys.executable, "-m", "toolkit", "bench", str(folder), "--quick", "--json"]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-    if finished.returncode == 130:
-        raise KeyboardInterrupt
-    if finished.returncode != 0:
-        failure = ToolkitError(
-            f"the benchmark ended with exit code {finished.returncode} (see above); the artifact in {folder} is "
-            f"published and whole, try: toolkit bench {folder}"
-        )
-        failure.exit_code = finished.returncode if finished.returncode > 0 else 1
-        raise failure
-    return dict(json.loads(finished.stdout))

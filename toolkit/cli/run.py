@@ -39,6 +39,7 @@ def run(
     Example:
         toolkit run --epochs 20 --output exported/quick
     """
+    from toolkit.benchmarking.fresh import time_artifact
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.rendering import print_summary, print_verification, summary, training_progress
 
@@ -64,7 +65,7 @@ def run(
         keep_failed=keep_failed,
     )
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, run_line, time_artifact
+    from toolkit.pipeline import FailedGatesError, run_line
 
     note("1/5 Data")
     images = load(data, note)
