@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pty
+import shlex
 import shutil
 import signal
 import subprocess
@@ -161,7 +162,7 @@ for write in (a_folder, a_file):
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_reason_to_fail(closed: str) -> None:
-    command = f"exec {TOOLKIT} predict exported/fashion-mnist/samples/3-dress.png --json {closed}"
+    command = f"exec {shlex.quote(str(TOOLKIT))} predict exported/fashion-mnist/samples/3-dress.png --json {closed}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stderr == ""

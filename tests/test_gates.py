@@ -102,8 +102,10 @@ def test_a_manifest_cannot_choose_looser_gates(
 
 def test_a_failed_gate_shows_its_figures_even_if_the_disk_is_full(trained: Path, tmp_path: Path) -> None:
     artifact = breaking.copy_of(trained, tmp_path)
-    limited = f"ulimit -f 4; trap '' XFSZ; exec {TOOLKIT} verify {artifact} --max-difference 1e-12"
-    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False, timeout=120)
+    # The file size limit of the shell stands in for the full disk.
+    limited = 'ulimit -f 4; trap \'\' XFSZ; exec "$0" verify "$1" --max-difference 1e-12'
+    command = ["bash", "-c", limited, str(TOOLKIT), str(artifact)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 3
     assert "FAILED" in done.stdout
     assert "could not write" in done.stderr
