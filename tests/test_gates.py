@@ -112,6 +112,17 @@ def test_a_failed_gate_shows_its_figures_even_if_the_disk_is_full(trained: Path,
     assert "Traceback" not in done.stderr
 
 
+def test_what_cannot_be_kept_does_not_hide_the_verdict(trained: Path, tmp_path: Path) -> None:
+    artifact = breaking.copy_of(trained, tmp_path)
+    (tmp_path / "broken.failed").mkdir()
+    (tmp_path / "broken.failed" / "thesis.txt").write_text("precious")
+    finished = toolkit("export", artifact, "--max-difference", "1e-12", "--keep-failed")
+    assert finished.code == 1
+    assert "largest difference" in finished.error_line
+    assert "could not be kept" in finished.error_line
+    assert (tmp_path / "broken.failed" / "thesis.txt").read_text() == "precious"
+
+
 def test_changed_files_are_refused_with_exit_code_4(trained: Path, tmp_path: Path) -> None:
     for name in ("model.onnx", "model.int8.onnx", "model.keras", "history.csv"):
         artifact = breaking.copy_of(trained, tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from tests.conftest import REFERENCE, toolkit
 from toolkit.conversion.portable import LIMIT, pair_load, portable_scale
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
-from toolkit.conversion.saturation import layer_loads, portable_overrides
+from toolkit.conversion.saturation import as_run, layer_loads, portable_overrides
 from toolkit.data import CLASS_NAMES
+from toolkit.errors import ModelError, ToolkitError
+from toolkit.predictor import Predictor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,6 +173,57 @@ def test_files_of_others_are_read_in_their_integer_forms() -> None:
     for operator in ("ConvInteger", "QLinearConv"):
         (layer,) = layer_loads(_conv(kernel, operator))
         assert (layer.load, layer.can_saturate) == (200, True)  # in a Conv any two of an output may meet
+
+
+@pytest.mark.parametrize("form", ["plain", "quantized in the graph", "constant node", "transposed", "reshaped input"])
+def test_inspect_sees_through_every_form_of_a_layer(tmp_path: Path, form: str) -> None:
+    weights = np.random.default_rng(0).integers(-127, 128, (64, 16)).astype(np.int8)
+    tensors = {"s": np.float32(0.01), "zu": np.uint8(0), "zi": np.int8(0), "shape": np.array([-1, 64], np.int64)}
+    stored = weights.T.copy() if form == "transposed" else weights
+    node = helper.make_node
+    nodes = [node("QuantizeLinear", ["x", "s", "zu"], ["xq"]), node("DequantizeLinear", ["xq", "s", "zu"], ["xd"])]
+    match form:
+        case "quantized in the graph":
+            tensors["float"] = stored.astype(np.float32) * np.float32(0.01)
+            nodes.append(node("QuantizeLinear", ["float", "s", "zi"], ["w"]))
+        case "constant node":
+            nodes.append(node("Constant", [], ["w"], value=numpy_helper.from_array(stored, "w")))
+        case _:
+            tensors["w"] = stored
+    nodes.append(node("DequantizeLinear", ["w", "s", "zi"], ["wd"]))
+    if form == "transposed":
+        nodes.append(node("Transpose", ["wd"], ["wt"], perm=[1, 0]))
+    if form == "reshaped input":
+        nodes.append(node("Reshape", ["xd", "shape"], ["xr"]))
+    nodes.append(
+        node("MatMul", ["xr" if form == "reshaped input" else "xd", "wt" if form == "transposed" else "wd"], ["y"])
+    )
+    graph = helper.make_graph(
+        nodes,
+        "form",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 16])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), tmp_path / "m.onnx")
+    finished = toolkit("inspect", tmp_path / "m.onnx", "--json")
+    assert finished.code == 0, finished.err
+    (file,) = json.loads(finished.out)
+    assert file["can_saturate"] is True
+    assert [layer["load"] for layer in file["layers"]] == [int(pair_load(weights, any_pair=False).max())]
+    assert file["unread"] == []
+
+
+def test_inspect_refuses_what_is_no_model_in_one_line(tmp_path: Path) -> None:
+    data = bytearray((REFERENCE / "model.int8.onnx").read_bytes())
+    for at in range(20, 200, 9):
+        broken = bytearray(data)
+        broken[at] ^= 0x55
+        (tmp_path / "m.onnx").write_bytes(broken)
+        with contextlib.suppress(ToolkitError):  # anything else is a traceback to somebody
+            Predictor(tmp_path / "m.onnx")
+        with contextlib.suppress(ModelError):
+            as_run(bytes(broken), "m.onnx")
 
 
 def test_transposed_weights_are_paired_along_the_summed_dimension() -> None:

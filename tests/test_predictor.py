@@ -267,6 +267,24 @@ def test_weights_outside_the_file_are_refused(tmp_path: Path) -> None:
         Predictor(tmp_path / "outside.onnx")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("toolkit.class_names", "5"),
+        ("toolkit.class_names", "not json"),
+        ("toolkit.class_names", '["one"]'),
+        ("toolkit.contract", "[]"),
+        ("toolkit.contract", '{"input": []}'),
+    ],
+)
+def test_unreadable_metadata_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    model = onnx.load(_small_onnx(tmp_path / "small.onnx"))
+    helper.set_model_props(model, {key: value})
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(CorruptArtifactError, match="export it again"):
+        Predictor(tmp_path / "odd.onnx")
+
+
 def test_unsupported_shapes_are_refused(tmp_path: Path) -> None:
     model = onnx.load(_small_onnx(tmp_path / "small.onnx"))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -62,6 +63,78 @@ def test_an_existing_folder_is_replaced_and_foreign_files_stay_as_they_are_at_th
     assert (target / "notes.txt").read_text() == (target / "link").read_text() == "edited meanwhile"
     assert (target / "samples" / "mine.png").read_text() == "mine"
     assert (target / "samples" / "0.png").read_text() == "new sample"
+
+
+def test_what_comes_in_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "artifact"
+    _publish(target, "1")
+    swap = publishing._swap
+
+    def late(staging: Path, destination: Path) -> None:
+        (destination / "log.txt").write_text("late")
+        swap(staging, destination)
+
+    monkeypatch.setattr(publishing, "_swap", late)
+    _publish(target, "2")
+    assert (target / "log.txt").read_text() == "late"
+    assert (target / "model.onnx").read_text() == "2"
+
+
+def test_modes_are_kept_and_staging_never_stays() -> None:
+    """In a process without root's rights, which would hide what modes forbid."""
+    script = f"""
+import json, os, sys  # json: imported before the rights to read it are gone
+from pathlib import Path
+from toolkit.publishing import staged_folder
+tmp = Path(sys.argv[1])
+if os.geteuid() == 0:
+    os.setuid(65534)
+target = tmp / "artifact"
+def publish():
+    with staged_folder(target) as staging:
+        (staging / "manifest.json").write_text({_manifest("1")!r})
+publish()
+(target / "private").mkdir(mode=0o700)
+(target / "private" / "key").write_text("mine")
+publish()
+assert (target / "private").stat().st_mode & 0o777 == 0o700
+assert (target / "private" / "key").read_text() == "mine"
+for folder in (target / "private", target):
+    folder.chmod(0o500)
+    try:
+        publish()
+    except Exception as error:
+        print(type(error).__name__, error)
+    folder.chmod(0o700)
+print(sorted(os.listdir(tmp)))
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        command = [sys.executable, "-c", script, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    *refused, listing = done.stdout.splitlines()
+    assert listing == "['artifact']"
+    assert len(refused) == 2
+    assert all(line.startswith("UsageError cannot write") for line in refused)
+
+
+def test_a_mount_inside_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "artifact"
+    _publish(target, "1")
+    assert {Path("/"), Path("/proc")} <= set(publishing._mount_points())
+    for mounted in (target, target / "notes"):
+        monkeypatch.setattr(publishing, "_mount_points", lambda mounted=mounted: [Path("/"), mounted])
+        with pytest.raises(UsageError, match=f"{mounted} is a mount point"), staged_folder(target):
+            pass
+
+
+def test_a_file_in_the_way_of_the_samples_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "artifact"
+    _publish(target, "1")
+    (target / "samples").write_text("mine")
+    with pytest.raises(UsageError, match="in the way"), staged_folder(target):
+        pass
 
 
 def test_names_that_look_like_patterns_touch_nobody_elses_run(tmp_path: Path) -> None:
@@ -129,10 +202,12 @@ def test_places_that_cannot_be_replaced_are_refused_at_once(tmp_path: Path, monk
     (tmp_path / "here" / "below").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here" / "below")
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "elsewhere").symlink_to("here")
     for target, says in [
         (Path(), "is the current folder or above it"),
         (Path(".."), "is the current folder or above it"),
         (Path("/"), "is the current folder or above it"),
+        (tmp_path / "elsewhere" / "below", "is the current folder or above it"),
         (Path("/proc"), "is a mount point"),
         (tmp_path / "loop", "cannot use"),
     ]:

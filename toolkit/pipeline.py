@@ -184,7 +184,18 @@ def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note
     if ONNX not in manifest.files:
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
     note("Asking Keras for its answers")
-    return _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step)
+    try:
+        report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step)
+    except ToolkitError:
+        _check_unchanged(folder, manifest)
+        raise
+    _check_unchanged(folder, manifest)
+    return report
+
+
+def _check_unchanged(folder: Path, manifest: Manifest) -> None:
+    if artifact.load_manifest(folder).files != manifest.files:
+        raise UsageError(f"{folder} was replaced by another command while it was verified; verify it again")
 
 
 def write_parity(report: VerificationReport, path: Path) -> None:
@@ -290,9 +301,12 @@ def _export(
         consequence = f"nothing was published to {target}"
         if options.keep_failed:
             failed = target.absolute().with_name(f"{target.absolute().name}.failed")
-            with staged_folder(failed) as beside:
-                shutil.copytree(staging, beside, dirs_exist_ok=True)
-            consequence += f", what failed is in {failed}"
+            try:
+                with staged_folder(failed) as beside:
+                    shutil.copytree(staging, beside, dirs_exist_ok=True)
+                consequence += f", what failed is in {failed}"
+            except ToolkitError as error:  # the verdict matters more
+                consequence += f", and what failed could not be kept ({error})"
         raise FailedGatesError(report, consequence)
     return manifest, report
 

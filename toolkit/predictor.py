@@ -331,29 +331,23 @@ class Predictor:
         self.input_dtype = _DTYPES[given.type]
         self.input_shape: tuple[int, ...] = tuple(fixed)
         self.classes: int = answer.shape[1]
-        facts = session.get_modelmeta().custom_metadata_map
-        self.class_names = self._class_names(facts.get("toolkit.class_names"))
-        self._range: list[float] | None = self._fact(facts.get("toolkit.contract", "{}")).get("input", {}).get("range")
-        # Dynamic quantization takes one scale from the whole batch, so an image's answer would depend on the others.
-        self._one_by_one = facts.get("toolkit.quantization") == "dynamic"
-
-    def _class_names(self, text: str | None) -> tuple[str, ...] | None:
-        if text is None:
-            return None
-        names = tuple(map(str, self._fact(text)))
-        if len(names) != self.classes:
-            raise CorruptArtifactError(
-                f"{self.file.path} names {len(names)} classes but answers for {self.classes}; export it again"
-            )
-        return names
-
-    def _fact(self, text: str) -> Any:
         import json
 
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
+            facts = session.get_modelmeta().custom_metadata_map
+            names = json.loads(facts.get("toolkit.class_names", "null"))
+            contract = json.loads(facts.get("toolkit.contract", "{}"))
+            self._range: list[float] | None = contract.get("input", {}).get("range")
+            self.class_names = None if names is None else tuple(map(str, names))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptArtifactError(f"{self.file.path} carries unreadable metadata; export it again") from error
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise CorruptArtifactError(
+                f"{self.file.path} names {len(self.class_names)} classes but answers for {self.classes}; "
+                "export it again"
+            )
+        # Dynamic quantization takes one scale from the whole batch, so an image's answer would depend on the others.
+        self._one_by_one = facts.get("toolkit.quantization") == "dynamic"
 
     def classify(self, image: NDArray[Any]) -> int:
         """The label of one image, by the shortest path.

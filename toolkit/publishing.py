@@ -74,21 +74,23 @@ def staged_folder(target: Path) -> Iterator[Path]:
         with _locked(target):
             earlier = target.with_name(f".{target.name}.earlier")
             if earlier.is_dir():  # a run was killed within the two renames of _swap
-                shutil.rmtree(earlier) if target.exists() else earlier.rename(target)
+                _remove(earlier) if target.exists() else earlier.rename(target)
             for leftover in target.parent.iterdir():
                 if re.fullmatch(rf"\.{re.escape(target.name)}\.staging-[0-9a-f]{{8}}", leftover.name):
-                    shutil.rmtree(leftover, ignore_errors=True)
+                    _remove(leftover)
             staging = target.with_name(f".{target.name}.staging-{secrets.token_hex(4)}")
             try:
                 staging.mkdir()
                 yield staging
-                if target.is_dir():
-                    shutil.copystat(target, staging)
-                    _carry_over(target, staging, OWN_FILES)
                 _sync(staging)
+                if target.is_dir():
+                    _carry_over(target, staging, OWN_FILES)
+                    shutil.copystat(target, staging)
                 _swap(staging, target)
+                if staging.is_dir():  # now the earlier folder: what was added to it since, while we linked the rest
+                    _carry_over(staging, target, OWN_FILES)
             finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                _remove(staging)
     except ToolkitError:
         raise
     except shutil.Error as error:  # one for all that copytree could not copy
@@ -137,15 +139,13 @@ def _checked_target(target: Path) -> Path:
             target = target.resolve()
         if target.exists() and not target.is_dir():
             raise UsageError(f"{target} is a file, expected a folder for the artifact; choose another --output")
-        if target in (here := Path.cwd(), *here.parents):
+        if target.resolve() in (here := Path.cwd(), *here.parents):
             raise UsageError(
                 f"{target} is the current folder or above it, and publishing replaces the folder; run from outside it, "
                 "or choose another --output"
             )
-        if target.is_mount():
-            raise UsageError(
-                f"{target} is a mount point, which cannot be replaced; choose a folder in it: {target / 'mlp'}"
-            )
+        if target.is_dir():
+            _check_inside(target)
         occupied = target.is_dir() and any(target.iterdir())
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         raise UsageError(f"cannot use {target}: {error}; choose another --output") from error
@@ -158,6 +158,32 @@ def _checked_target(target: Path) -> Path:
                 f"({str(error).split(';')[0]}); choose another --output"
             ) from error
     return target
+
+
+def _check_inside(target: Path) -> None:
+    """Nothing in the folder will hinder its replacement once the work is done."""
+    mounted = sorted(m for m in _mount_points() if m == target or target in m.parents)
+    if mounted:
+        raise UsageError(
+            f"{mounted[0]} is a mount point, and publishing replaces the folder {target}; choose a folder in it, or "
+            "another --output"
+        )
+    if (target / "samples").is_symlink() or (target / "samples").is_file():
+        raise UsageError(f"{target / 'samples'} is in the way of the samples folder; rename it")
+    for folder, _, _ in os.walk(target):
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise UsageError(f"cannot write {folder}: Permission denied; change its mode or choose another --output")
+
+
+def _mount_points() -> list[Path]:
+    """Where something is mounted: bind mounts too, which the numbers that stat gives do not show."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # no Linux
+        return []
+    # The fifth field, with blanks and the like as octal escapes: Linux, Documentation/filesystems/proc.rst, 3.5.
+    fields = (line.split(" ")[4] for line in lines)
+    return [Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)) for field in fields]
 
 
 @contextmanager
@@ -186,20 +212,34 @@ def _locked(target: Path) -> Iterator[None]:
             return
 
 
-def _carry_over(source: Path, staging: Path, leave: frozenset[str]) -> None:
-    """Bring what staging does not have, as links to the same files: nothing is copied, so no disk is filled by it."""
+def _carry_over(source: Path, target: Path, leave: frozenset[str]) -> None:
+    """Bring what target does not have, as links to the same files: nothing is copied, so no disk is filled by it."""
     for entry in source.iterdir():
-        mine = staging / entry.name
+        mine = target / entry.name
         if entry.name in leave:
             continue
         if entry.is_dir() and not entry.is_symlink():
-            mine.mkdir(exist_ok=True)
+            new = not mine.is_dir()
+            if new:
+                mine.mkdir()
             _carry_over(entry, mine, frozenset())
+            if new:
+                shutil.copystat(entry, mine)
         elif not mine.exists() and not mine.is_symlink():
             try:
                 os.link(entry, mine, follow_symlinks=False)
-            except OSError:  # a file system without links
-                shutil.copy2(entry, mine, follow_symlinks=False)
+            except OSError as error:
+                if error.errno == errno.EXDEV:  # another file system: removing the earlier folder would empty it
+                    raise
+                shutil.copy2(entry, mine, follow_symlinks=False)  # a file system without links
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of ours whatever modes it took over; one that resists is left for the next run."""
+    for inside, _, _ in os.walk(folder):
+        with suppress(OSError):
+            Path(inside).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -17,8 +17,9 @@ def inspect(
 ) -> None:
     """Say whether the int8 sums of a model can saturate on x86 without VNNI, in which layers, and how far.
 
-    Such a CPU adds two neighbouring products in 16 bits. The load of a layer is what the weights of such a pair come
-    to at most; above 128 some input makes the sum clip there, and the answer differs from that of other CPUs.
+    The graph is read as the runtime makes it. Such a CPU adds two neighbouring products in 16 bits. The load of a layer
+    is what the weights of such a pair come to at most; above 128 some input makes the sum clip there, and the answer
+    differs from that of other CPUs.
 
     \b
     Example:
@@ -36,14 +37,16 @@ def inspect(
         note(f"Inspecting {target}")
     files = [(file, file.read()) for file in model_files(target)]
     try:
-        import onnx
+        from toolkit.conversion.saturation import as_run, layer_loads, unread_weights
     except ImportError as error:
         raise MissingError(
             f"this needs onnx ({error}); install the extra 'train': pip install '.[train]' in the project"
         ) from error
-    from toolkit.conversion.saturation import layer_loads
-
-    found = [(file, layer_loads(onnx.load_from_string(data))) for file, data in files]
+    found = []
+    for file, data in files:
+        graph = as_run(data, file.path)
+        layers = layer_loads(graph)
+        found.append((file, layers, unread_weights(graph, layers)))
     if json:
         print_json(
             [
@@ -51,13 +54,20 @@ def inspect(
                     "file": file.path,
                     "can_saturate": any(layer.can_saturate for layer in layers),
                     "layers": [dataclasses.asdict(layer) | {"can_saturate": layer.can_saturate} for layer in layers],
+                    "unread": unread,
                 }
-                for file, layers in found
+                for file, layers, unread in found
             ]
         )
         return
-    for file, layers in found:
+    for file, layers, unread in found:
+        if unread:
+            note(
+                f"{file.path}: how {', '.join(unread)} are used is not known here, so neither is whether they saturate"
+            )
         if not layers:
+            if unread:
+                continue
             print(f"{file.path}: no layer with 8-bit activations and weights, so nothing can saturate\n")  # noqa: T201
             continue
         rows = [

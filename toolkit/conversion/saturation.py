@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from toolkit.conversion.portable import LIMIT, pair_load, portable_scale
+from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["LayerLoad", "layer_loads", "portable_overrides"]
+__all__ = ["LayerLoad", "as_run", "layer_loads", "portable_overrides", "unread_weights"]
 
 # Where each integer operator has its weights (ONNX, and the runtime's own com.microsoft domain).
 _WEIGHT_INPUT = {
@@ -80,6 +83,43 @@ def layer_loads(model: onnx.ModelProto) -> list[LayerLoad]:
     return found
 
 
+def as_run(data: bytes, name: str) -> onnx.ModelProto:
+    """The graph that the runtime makes of a model: whatever form its int8 layers were written in, fused and folded.
+
+    Args:
+        data: an ONNX file's bytes.
+        name: the file's, for errors.
+
+    Raises:
+        ModelError: the runtime cannot open it.
+    """
+    import onnx
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as scratch:
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(Path(scratch) / "as_run.onnx")
+        # Not further: the last level rearranges weights for this very CPU.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.log_severity_level = 3
+        try:
+            ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            return onnx.load(options.optimized_model_filepath)
+        except Exception as error:  # the runtime's errors share no base of their own
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{name} cannot be opened by onnxruntime: {reason}; export it again") from error
+
+
+def unread_weights(model: onnx.ModelProto, layers: list[LayerLoad]) -> list[str]:
+    """Stored int8 matrices that belong to no layer which `layer_loads` understands; of these nothing is known."""
+    known = {layer.layer for layer in layers}
+    return [
+        t.name
+        for t in model.graph.initializer
+        if t.data_type == TensorProto.INT8 and len(t.dims) > 1 and t.name.removesuffix("_quantized") not in known
+    ]
+
+
 def portable_overrides(model: onnx.ModelProto, *, per_channel: bool) -> dict[str, list[dict[str, Any]]]:
     """Scales for the runtime's quantizer (its ``TensorQuantOverrides``) with which no layer can saturate.
 
@@ -113,6 +153,8 @@ def _is_transposed(node: onnx.NodeProto) -> bool:
 
 def _matrix(node: onnx.NodeProto, weights: NDArray[Any]) -> NDArray[Any]:
     """The weights as (summed dimension, outputs)."""
+    if weights.ndim == 1:
+        return weights[:, None]
     if "Conv" in node.op_type:
         return weights.reshape(len(weights), -1).T
     if _is_transposed(node):
