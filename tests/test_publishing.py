@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from toolkit import publishing
+from toolkit import artifact, publishing
 from toolkit.errors import StorageError, UsageError
 from toolkit.publishing import staged_folder, write_atomic
 
@@ -65,7 +65,12 @@ def test_an_existing_folder_is_replaced_and_foreign_files_stay_as_they_are_at_th
     assert (target / "samples" / "0.png").read_text() == "new sample"
 
 
-def test_what_comes_in_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("exchange", [True, False])
+def test_what_comes_in_at_the_last_moment_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     target = tmp_path / "artifact"
     _publish(target, "1")
     swap = publishing._swap
@@ -78,6 +83,7 @@ def test_what_comes_in_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pyt
     _publish(target, "2")
     assert (target / "log.txt").read_text() == "late"
     assert (target / "model.onnx").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
 
 
 def test_modes_are_kept_and_staging_never_stays() -> None:
@@ -309,3 +315,8 @@ def test_write_atomic_replaces(tmp_path: Path) -> None:
     write_atomic(path, b"2")
     assert path.read_bytes() == b"2"
     assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+
+
+def test_every_file_of_an_artifact_is_the_toolkits_own() -> None:
+    """Else an earlier model's file would be carried over beside a new model as if it were the user's."""
+    assert {*artifact.KINDS, artifact.PARITY, artifact.MANIFEST_NAME} <= publishing.OWN_FILES

@@ -19,6 +19,7 @@ from toolkit.artifact import (
     HISTORY,
     INT8,
     KERAS,
+    KINDS,
     ONNX,
     PARITY,
     FileRecord,
@@ -131,13 +132,13 @@ def export_artifact(
             _copy_lone(model_path, staging / KERAS)
         else:
             earlier = artifact.load_manifest(source)  # again, now that nobody else may replace it
-            for name in _OWN_KINDS.keys() & earlier.files.keys():
+            for name in (n for n in _TRAINED if n in earlier.files):
                 (staging / name).write_bytes(read_checked(str(source / name), earlier.files[name].sha256))
         model = load_keras(staging / KERAS, shown=model_path)
         manifest = Manifest(
             name=target.absolute().name,
             versions=artifact.versions(),
-            files={n: _record(staging / n, kind) for n, kind in _OWN_KINDS.items() if (staging / n).is_file()},
+            files={name: _record(staging / name) for name in _TRAINED if (staging / name).is_file()},
             training=earlier.training if earlier else None,
         )
         manifest, report = _export(staging, target, model, manifest, data, options, note, step)
@@ -207,7 +208,7 @@ def write_parity(report: VerificationReport, path: Path) -> None:
     write_atomic(path, _parity_text(report))
 
 
-_OWN_KINDS = {KERAS: "keras", HISTORY: "history"}
+_TRAINED = (KERAS, HISTORY)
 
 
 def _copy_lone(source: Path, target: Path) -> None:
@@ -235,12 +236,9 @@ def _train(
         validation_accuracy=result.validation_accuracy,
         validation_loss=result.validation_loss,
     )
-    files = {name: _record(staging / name, kind) for name, kind in _OWN_KINDS.items()}
-    return (
-        Manifest(name=name, versions=artifact.versions(), files=files, training=record),
-        record,
-        result.model,
-    )
+    files = {name: _record(staging / name) for name in _TRAINED}
+    manifest = Manifest(name=name, versions=artifact.versions(), files=files, training=record)
+    return manifest, record, result.model
 
 
 def _export(
@@ -330,18 +328,8 @@ def _verify(
         if record.kind not in ("float32", "int8"):
             continue
         try:
-            files.append(
-                verify(
-                    folder / name,
-                    record.kind,
-                    record.sha256,
-                    keras,
-                    data.test_images,
-                    data.test_labels,
-                    limits,
-                    step,
-                )
-            )
+            images, labels = data.test_images, data.test_labels
+            files.append(verify(folder / name, record.kind, record.sha256, keras, images, labels, limits, step))
         except InputError as error:
             raise ModelError(f"{folder / name} does not take the test images ({error}); export it again") from error
     return VerificationReport(
@@ -378,13 +366,13 @@ def _write_samples(folder: Path, data: FashionMnist) -> None:
         Image.fromarray(data.test_images[index]).save(folder / f"{label}-{slug}.png")
 
 
-def _record(path: Path, kind: str) -> FileRecord:
-    return FileRecord(kind, artifact.sha256_of(path), path.stat().st_size)
+def _record(path: Path) -> FileRecord:
+    return FileRecord(KINDS[path.name], artifact.sha256_of(path), path.stat().st_size)
 
 
 def _onnx_record(file: ExportedFile) -> FileRecord:
     return dataclasses.replace(
-        _record(file.path, file.kind),
+        _record(file.path),
         opset=file.opset,
         ir_version=file.ir_version,
         operators=file.operators,

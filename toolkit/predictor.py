@@ -159,20 +159,27 @@ def read_checked(path: str, sha256: str | None) -> bytes:
     import hashlib
 
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = _read(path)
     except FileNotFoundError as error:
         raise CorruptArtifactError(
             f"{path} is named by {MANIFEST_NAME} but is missing; copy the artifact again as a whole"
         ) from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise CorruptArtifactError(
             f"{path} was changed or damaged: its sha256 begins {found[:12]}, {MANIFEST_NAME} says {sha256[:12]}; "
             "copy the artifact again or export it anew"
         )
     return data
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
 
 
 def read_manifest(folder: str) -> dict[str, Any]:
@@ -186,14 +193,13 @@ def read_manifest(folder: str) -> dict[str, Any]:
 
     path = os.path.join(folder, MANIFEST_NAME)
     try:
-        with open(path, "rb") as file:
-            manifest = json.load(file)
+        data = _read(path)
     except FileNotFoundError as error:
         raise ModelError(
             f"{folder} is no artifact: it holds no {MANIFEST_NAME}; give a folder made by 'toolkit export'"
         ) from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    try:
+        manifest = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise CorruptArtifactError(f"{path} is damaged ({error}); copy or export the artifact again") from error
     if not isinstance(manifest, dict) or "format" not in manifest or "versions" not in manifest:

@@ -265,7 +265,7 @@ def _swap(staging: Path, target: Path) -> None:
         code = ctypes.get_errno()
         if code not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(code, os.strerror(code), os.fspath(target))
-    # A file system (or libc) without the exchange: two renames, with the earlier folder kept until both are done.
+    # A file system (or libc) without the exchange: renames, with the earlier folder kept until the new one is there.
     earlier = target.with_name(f".{target.name}.earlier")
     target.rename(earlier)
     try:
@@ -273,4 +273,4 @@ def _swap(staging: Path, target: Path) -> None:
     except OSError:
         earlier.rename(target)
         raise
-    shutil.rmtree(earlier, ignore_errors=True)
+    earlier.rename(staging)

@@ -53,13 +53,13 @@ for _name, (_function, _summary) in _COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command line and exit: 0, or what the error says; 130 after Ctrl-C; no traceback for a user's mistake."""
+    """Run the command line and exit: 0, or what the error says; Ctrl-C goes on to `toolkit.__main__`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     try:
         code = app(_default_method(sys.argv[1:] or ["--help"]), standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         code = 130
     except typer.TyperException as error:
         command = next((f" {word}" for word in sys.argv[1:2] if word in _COMMANDS), "")
@@ -80,7 +80,7 @@ def main() -> None:
         _fail(str(known))
         code = known.exit_code
     if code == 130:
-        _fail("interrupted; nothing half-written was left behind")
+        raise KeyboardInterrupt  # typer made it a code; `toolkit.__main__` has the one line for it
     sys.exit(code if isinstance(code, int) else 0)
 
 
