@@ -196,7 +196,7 @@ def test_one_bad_file_does_not_stop_the_others(model: Path, picture: Path, tmp_p
         (["--top", 11], 2, "the model knows 10 classes"),
         (["--top", 0], 2, "--top"),
         (["--threads", 0], 2, "--threads"),
-        (["--kind", "int4"], 2, "--kind"),
+        (["--kind", "int3"], 2, "--kind"),
         (["--kind", "int8"], 2, "has no int8 model"),
         (["-", "-"], 2, "named twice"),
         (["-"], 2, "standard input is empty"),

@@ -102,7 +102,7 @@ def _export(fashion_mnist: FashionMnist, target: Path, **recipe: Any) -> onnx.Mo
         REFERENCE / "model.onnx",
         target,
         QuantizationRecipe(**recipe),
-        fashion_mnist.train_images[:300],
+        [{"image": fashion_mnist.train_images[:300]}],
         class_names=CLASS_NAMES,
         source_sha256="0" * 64,
     )

@@ -178,7 +178,8 @@ def test_float_models_look_for_nan(tmp_path: Path) -> None:
 
 def test_float_models_know_their_range(tmp_path: Path) -> None:
     model = onnx.load(_small_onnx(tmp_path / "float.onnx", TensorProto.FLOAT))
-    helper.set_model_props(model, {"toolkit.contract": json.dumps({"input": {"range": [0, 1]}})})
+    given = {"name": model.graph.input[0].name, "range": [0, 1]}
+    helper.set_model_props(model, {"toolkit.contract": json.dumps({"inputs": [given]})})
     onnx.save(model, tmp_path / "float.onnx")
     predictor = Predictor(tmp_path / "float.onnx")
     image = IMAGES[0].astype(np.float32)
@@ -274,7 +275,7 @@ def test_weights_outside_the_file_are_refused(tmp_path: Path) -> None:
         ("toolkit.class_names", "not json"),
         ("toolkit.class_names", '["one"]'),
         ("toolkit.contract", "[]"),
-        ("toolkit.contract", '{"input": []}'),
+        ("toolkit.contract", '{"inputs": [{}]}'),
     ],
 )
 def test_unreadable_metadata_is_refused(tmp_path: Path, key: str, value: str) -> None:

@@ -27,7 +27,7 @@ def _publish(target: Path, content: str) -> None:
 
 
 def _manifest(content: str) -> str:
-    return json.dumps({"format": 1, "versions": {}, "name": content})
+    return json.dumps({"format": 2, "versions": {}, "name": content})
 
 
 def _content(target: Path) -> set[str]:
@@ -241,7 +241,7 @@ while True:
     number += 1
     with staged_folder(Path({str(target)!r})) as staging:
         text = str(number) * 20000
-        (staging / "manifest.json").write_text('{{"format": 1, "versions": {{}}, "name": "' + text + '"}}')
+        (staging / "manifest.json").write_text('{{"format": 2, "versions": {{}}, "name": "' + text + '"}}')
         for name in ("model.onnx", "model.int8.onnx"):
             (staging / name).write_text(text)
     print(flush=True)

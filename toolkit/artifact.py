@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HISTORY",
-    "INT8",
     "KERAS",
     "KINDS",
     "MANIFEST_NAME",
     "ONNX",
     "PARITY",
+    "QUANTIZED",
     "FileRecord",
     "Manifest",
     "ParityRecord",
@@ -37,15 +37,12 @@ __all__ = [
     "versions",
 ]
 
-KERAS, HISTORY, ONNX, INT8, PARITY = (
-    "model.keras",
-    "history.csv",
-    "model.onnx",
-    "model.int8.onnx",
-    "parity.json",
-)
+KERAS, HISTORY, ONNX, PARITY = "model.keras", "history.csv", "model.onnx", "parity.json"
 
-KINDS = {KERAS: "keras", HISTORY: "history", ONNX: "float32", INT8: "int8"}
+QUANTIZED = {kind: f"model.{kind}.onnx" for kind in ("int8", "int4", "float16")}
+"""The file of each quantized kind; an artifact has one at most."""
+
+KINDS = {KERAS: "keras", HISTORY: "history", ONNX: "float32", **{name: kind for kind, name in QUANTIZED.items()}}
 """What each file of an artifact is: the name decides which gates a model must pass, not what a manifest claims."""
 
 
@@ -54,7 +51,7 @@ class FileRecord:
     """One file of the artifact. The last four are for ONNX files only.
 
     Attributes:
-        kind: "keras", "history", "float32" or "int8".
+        kind: "keras", "history", "float32", "int8", "int4" or "float16".
         sha256: of the file's bytes, in hex.
         bytes: its size.
         opset: version of the standard ONNX operators that it needs.
@@ -78,12 +75,12 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class TensorContract:
-    """What goes in or comes out: name, dtype, shape (a name for the free batch dimension), range of values."""
+    """What goes in or comes out: name, dtype, shape (a name for a free dimension), range of values if bounded."""
 
     name: str
     dtype: str
     shape: list[str | int]
-    range: list[float]
+    range: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -102,10 +99,17 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class QuantizationRecord:
-    """How the int8 file came to be; ``tensors`` maps each quantized tensor to its dtype, scale and zero point."""
+    """How the quantized file came to be.
+
+    Attributes:
+        recipe: every setting.
+        tensors: dtype, scale and zero point of each quantized tensor.
+        warnings: what calibration found doubtful.
+    """
 
     recipe: dict[str, Any]
     tensors: dict[str, dict[str, Any]]
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,8 @@ class Manifest:
     name: str
     versions: dict[str, str]
     files: dict[str, FileRecord] = field(default_factory=dict)
-    input: TensorContract | None = None
-    output: TensorContract | None = None
+    inputs: list[TensorContract] = field(default_factory=list)
+    outputs: list[TensorContract] = field(default_factory=list)
     class_names: list[str] | None = None
     training: TrainingRecord | None = None
     quantization: QuantizationRecord | None = None
@@ -163,8 +167,8 @@ def load_manifest(folder: Path) -> Manifest:
             **{
                 **raw,
                 "files": {name: FileRecord(**entry) for name, entry in raw["files"].items()},
-                "input": raw["input"] and TensorContract(**raw["input"]),
-                "output": raw["output"] and TensorContract(**raw["output"]),
+                "inputs": [TensorContract(**entry) for entry in raw["inputs"]],
+                "outputs": [TensorContract(**entry) for entry in raw["outputs"]],
                 "training": raw["training"] and TrainingRecord(**raw["training"]),
                 "quantization": raw["quantization"] and QuantizationRecord(**raw["quantization"]),
                 "parity": {name: ParityRecord(**entry) for name, entry in raw["parity"].items()},

@@ -17,11 +17,11 @@ import numpy as np
 from toolkit import artifact
 from toolkit.artifact import (
     HISTORY,
-    INT8,
     KERAS,
     KINDS,
     ONNX,
     PARITY,
+    QUANTIZED,
     FileRecord,
     Manifest,
     ParityRecord,
@@ -32,13 +32,18 @@ from toolkit.artifact import (
 from toolkit.data import CLASS_NAMES
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import load_keras, predict_keras
-from toolkit.predictor import read_checked
+from toolkit.predictor import PROBABILITIES, read_checked
 from toolkit.publishing import staged_folder, write_atomic
 from toolkit.verification.gates import Limits
 from toolkit.verification.report import VerificationReport, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
     from toolkit.conversion.metadata import ExportedFile
+    from toolkit.conversion.quantize import QuantizationResult
     from toolkit.conversion.recipe import QuantizationRecipe
     from toolkit.data import FashionMnist
     from toolkit.progress import Note, Step
@@ -50,6 +55,7 @@ __all__ = [
     "FailedGatesError",
     "export_artifact",
     "export_target",
+    "quantize_on",
     "run_line",
     "train_artifact",
     "verify_artifact",
@@ -62,14 +68,16 @@ class ExportOptions:
     """What to export, and what it must reach.
 
     Attributes:
-        quantization: the int8 recipe, or None for float32 alone.
+        quantization: the recipe, or None for float32 alone.
         input_dtype: "uint8" for raw pixels, "float32" for the Keras model's own input.
+        output: "probabilities", "logits" or "both".
         limits: the gates.
         keep_failed: leave what failed a gate in a folder of its own, NAME.failed.
     """
 
     quantization: QuantizationRecipe | None
     input_dtype: str = "uint8"
+    output: str = "probabilities"
     limits: Limits = dataclasses.field(default_factory=Limits)
     keep_failed: bool = False
 
@@ -209,6 +217,8 @@ def write_parity(report: VerificationReport, path: Path) -> None:
 
 
 _TRAINED = (KERAS, HISTORY)
+_CALIBRATION_BATCH = 100
+_LOOKED_AT = 1000  # calibration images that are looked at for being degenerate
 
 
 def _copy_lone(source: Path, target: Path) -> None:
@@ -251,8 +261,7 @@ def _export(
     note: Note,
     step: Step,
 ) -> tuple[Manifest, VerificationReport]:
-    from toolkit.conversion.keras_to_onnx import INPUT, OUTPUT, export_float32
-    from toolkit.conversion.quantize import quantize
+    from toolkit.conversion.keras_to_onnx import INPUT, OUTPUTS, export_float32
 
     source_sha256 = manifest.files[KERAS].sha256
     note("Exporting to ONNX")
@@ -263,28 +272,25 @@ def _export(
             class_names=CLASS_NAMES,
             source_sha256=source_sha256,
             input_dtype=options.input_dtype,
+            output=options.output,
         )
     ]
     quantization = None
     if options.quantization is not None:
-        note(f"Quantizing to int8 ({options.quantization.method})")
-        result = quantize(
-            staging / ONNX,
-            staging / INT8,
-            options.quantization,
-            _calibration(data, options),
-            class_names=CLASS_NAMES,
-            source_sha256=source_sha256,
-        )
+        result, warnings = quantize_on(data, staging / ONNX, staging, options.quantization, source_sha256, note)
         exported.append(result.file)
-        quantization = QuantizationRecord(dataclasses.asdict(options.quantization), result.tensors)
+        quantization = QuantizationRecord(dataclasses.asdict(options.quantization), result.tensors, warnings)
     _write_samples(staging / "samples", data)
     scale = [0.0, 255.0] if options.input_dtype == "uint8" else [0.0, 1.0]
+    classes: list[str | int] = ["batch", len(CLASS_NAMES)]
     manifest = dataclasses.replace(
         manifest,
         files={**manifest.files, **{file.path.name: _onnx_record(file) for file in exported}},
-        input=TensorContract(INPUT, options.input_dtype, ["batch", 28, 28], scale),
-        output=TensorContract(OUTPUT, "float32", ["batch", len(CLASS_NAMES)], [0.0, 1.0]),
+        inputs=[TensorContract(INPUT, options.input_dtype, ["batch", 28, 28], scale)],
+        outputs=[
+            TensorContract(name, "float32", classes, [0.0, 1.0] if name == PROBABILITIES else None)
+            for name in OUTPUTS[options.output]
+        ],
         class_names=list(CLASS_NAMES),
         quantization=quantization,
         parity={},
@@ -325,7 +331,7 @@ def _verify(
     reference = compare(keras, keras, data.test_labels)
     files = []
     for name, record in manifest.files.items():
-        if record.kind not in ("float32", "int8"):
+        if record.kind not in ("float32", *QUANTIZED):
             continue
         try:
             images, labels = data.test_images, data.test_labels
@@ -344,15 +350,53 @@ def _verify(
     )
 
 
-def _calibration(data: FashionMnist, options: ExportOptions) -> Any:
-    """A seeded choice of training images, in the exported file's own input dtype."""
-    recipe = options.quantization
-    if recipe is None:
-        raise ToolkitError("calibration was asked for without a quantization recipe; this is a bug, please report it")
+def quantize_on(
+    data: FashionMnist, source: Path, folder: Path, recipe: QuantizationRecipe, source_sha256: str, note: Note
+) -> tuple[QuantizationResult, list[str]]:
+    """Quantize an exported float32 file, calibrated on a seeded choice of the training images.
+
+    Args:
+        data: only its training images are used.
+        source: the float32 file.
+        folder: where the quantized one goes, under its kind's name.
+        recipe: how.
+        source_sha256: of the .keras file, for the metadata.
+        note: told what is done, and what is doubtful about it.
+
+    Returns:
+        The file, and every warning.
+    """
+    import onnx
+
+    from toolkit.conversion.calibration import suspicions
+    from toolkit.conversion.quantize import quantize
+
+    note(f"Quantizing to {recipe.title}")
     count = min(recipe.calibration_images, len(data.train_images))
     chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(data.train_images))[:count])
-    images = data.train_images[chosen]
-    return images if options.input_dtype == "uint8" else images.astype(np.float32) / np.float32(255)
+    given = onnx.load(source).graph.input[0]
+    raw = given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+    def batches() -> Iterator[dict[str, NDArray[Any]]]:
+        for start in range(0, count, _CALIBRATION_BATCH):
+            images = data.train_images[chosen[start : start + _CALIBRATION_BATCH]]
+            yield {given.name: images if raw else images.astype(np.float32) / np.float32(255)}
+
+    result = quantize(
+        source,
+        folder / QUANTIZED[recipe.kind],
+        recipe,
+        batches(),
+        class_names=CLASS_NAMES,
+        source_sha256=source_sha256,
+    )
+    warnings = list(result.warnings)
+    if recipe.method == "static":
+        few = chosen[:_LOOKED_AT]
+        warnings += suspicions(data.train_images[few], data.train_labels[few])
+    for warning in warnings:
+        note(f"warning: {warning}")
+    return result, warnings
 
 
 def _write_samples(folder: Path, data: FashionMnist) -> None:

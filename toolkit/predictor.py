@@ -38,8 +38,9 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_FORMAT = 1
-_KINDS = {"int8": "int8", "float32": "float32"}
+MANIFEST_FORMAT = 2
+PROBABILITIES, LOGITS = "probabilities", "logits"
+_KINDS = ("int8", "int4", "float16", "float32")  # the first that an artifact has is preferred
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
 
 
@@ -87,12 +88,14 @@ class Prediction(NamedTuple):
         class_name: its name, or None where the model carries no class names.
         probability: its probability, 0 to 1.
         probabilities: all of them, float32 of shape (classes,); the caller's own copy.
+        logits: what went into the softmax, float32 of shape (classes,), or None where the file does not give it.
     """
 
     label: int
     class_name: str | None
     probability: float
     probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32] | None = None
 
 
 class PredictionBatch:
@@ -102,11 +105,21 @@ class PredictionBatch:
         labels: int64 of shape (n,).
         probabilities: float32 of shape (n, classes).
         class_names: one name a class, or None.
+        logits: float32 of shape (n, classes), or None where the file does not give them.
     """
 
-    def __init__(self, probabilities: NDArray[np.float32], class_names: tuple[str, ...] | None) -> None:
-        self.probabilities = probabilities
-        self.labels: NDArray[np.int64] = probabilities.argmax(axis=1)
+    def __init__(
+        self,
+        probabilities: NDArray[np.float32] | None,
+        class_names: tuple[str, ...] | None,
+        logits: NDArray[np.float32] | None = None,
+    ) -> None:
+        scores = logits if probabilities is None else probabilities
+        if scores is None:
+            raise ValueError("neither probabilities nor logits were given")
+        self.labels: NDArray[np.int64] = scores.argmax(axis=1)
+        self.probabilities = _softmax(scores) if probabilities is None else probabilities
+        self.logits = logits
         self.class_names = class_names
 
     def __len__(self) -> int:
@@ -119,15 +132,22 @@ class PredictionBatch:
     def __getitem__(self, index: int | slice) -> Prediction | list[Prediction]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return _prediction(self.probabilities[index].copy(), self.class_names)
+        logits = None if self.logits is None else self.logits[index].copy()
+        return _prediction(int(self.labels[index]), self.probabilities[index].copy(), logits, self.class_names)
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[i] for i in range(len(self)))
 
 
-def _prediction(row: NDArray[np.float32], class_names: tuple[str, ...] | None) -> Prediction:
-    label = int(row.argmax())
-    return Prediction(label, class_names[label] if class_names else None, float(row[label]), row)
+def _prediction(
+    label: int, row: NDArray[np.float32], logits: NDArray[np.float32] | None, class_names: tuple[str, ...] | None
+) -> Prediction:
+    return Prediction(label, class_names[label] if class_names else None, float(row[label]), row, logits)
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]  # numpy's sum is Any
 
 
 class ModelFile(NamedTuple):
@@ -213,7 +233,7 @@ def read_manifest(folder: str) -> dict[str, Any]:
 
 
 def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
-    """The ONNX files behind a path, int8 first: all of an artifact folder's, or the one that is named.
+    """The ONNX files behind a path, the quantized one first: all of an artifact folder's, or the one that is named.
 
     Raises:
         MissingError: nothing is there.
@@ -236,20 +256,22 @@ def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
         for file in described:
             if os.path.basename(file.path) == name:
                 return [file]
-    return [ModelFile(target, "int8" if ".int8." in name else "float32", None)]
+    return [ModelFile(target, next((kind for kind in _KINDS if f".{kind}." in name), "float32"), None)]
 
 
 def _described(folder: str) -> list[ModelFile]:
+    manifest = read_manifest(folder)
     try:
-        entries = {n: e for n, e in read_manifest(folder)["files"].items() if n.endswith(".onnx")}
-        files = [ModelFile(os.path.join(folder, n), _KINDS[e["kind"]], str(e["sha256"])) for n, e in entries.items()]
-    except (KeyError, TypeError, AttributeError) as error:
+        entries = {n: e for n, e in manifest["files"].items() if n.endswith(".onnx")}
+        files = [ModelFile(os.path.join(folder, n), e["kind"], str(e["sha256"])) for n, e in entries.items()]
+        files.sort(key=lambda f: (_KINDS.index(f.kind), f.path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         path = os.path.join(folder, MANIFEST_NAME)
         raise CorruptArtifactError(f"{path} is incomplete ({error}); copy or export the artifact again") from error
     for name in entries:
         if os.path.basename(name) != name:
             raise CorruptArtifactError(f"{folder} names a model outside its folder: {name!r}; copy it again")
-    return sorted(files, key=lambda f: (f.kind != "int8", f.path))
+    return files
 
 
 class Predictor:
@@ -260,7 +282,7 @@ class Predictor:
 
     Args:
         path: an artifact folder, or an ``.onnx`` file (checked against the manifest beside it, if there is one).
-        kind: "int8" or "float32"; by default int8 where the artifact has it.
+        kind: "int8", "int4", "float16" or "float32"; by default the quantized one where the artifact has it.
         threads: threads that one run may use. 1 is fastest for small models and spares the device's other work.
 
     Raises:
@@ -318,34 +340,41 @@ class Predictor:
 
     def _read_contract(self, session: ort.InferenceSession) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
+        names = [answer.name for answer in outputs]
+        if len(inputs) != 1 or (len(outputs) != 1 and sorted(names) != [LOGITS, PROBABILITIES]):
             raise ModelError(
-                f"{self.file.path} has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each"
+                f"{self.file.path} has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each, or "
+                f"the outputs {PROBABILITIES} and {LOGITS}"
             )
-        given, answer = inputs[0], outputs[0]
+        given = inputs[0]
         fixed = [d for d in given.shape[1:] if isinstance(d, int)]
         if given.type not in _DTYPES or len(fixed) != len(given.shape) - 1 or isinstance(given.shape[0], int):
             raise ModelError(
                 f"{self.file.path} takes {given.type} of shape {given.shape}; "
                 "expected uint8 or float32 with a free batch dimension only"
             )
-        if answer.type != "tensor(float)" or len(answer.shape) != 2 or not isinstance(answer.shape[1], int):
-            raise ModelError(
-                f"{self.file.path} gives {answer.type} of shape {answer.shape}; expected float32 [batch, classes]"
-            )
-        self.input_name, self.output_name = given.name, answer.name
+        for answer in outputs:
+            if answer.type != "tensor(float)" or len(answer.shape) != 2 or not isinstance(answer.shape[1], int):
+                raise ModelError(
+                    f"{self.file.path} gives {answer.type} of shape {answer.shape}; expected float32 [batch, classes]"
+                )
+        self.input_name = given.name
+        # Labels are taken from the first: the probabilities if they are there.
+        self.output_names = sorted(names, reverse=True)
+        self._gives_logits, self._gives_probabilities = LOGITS in names, names != [LOGITS]
         self.input_dtype = _DTYPES[given.type]
         self.input_shape: tuple[int, ...] = tuple(fixed)
-        self.classes: int = answer.shape[1]
+        self.classes: int = outputs[0].shape[1]
         import json
 
         try:
             facts = session.get_modelmeta().custom_metadata_map
             names = json.loads(facts.get("toolkit.class_names", "null"))
             contract = json.loads(facts.get("toolkit.contract", "{}"))
-            self._range: list[float] | None = contract.get("input", {}).get("range")
+            ranges = {entry["name"]: entry["range"] for entry in contract.get("inputs", [])}
+            self._range: list[float] | None = ranges.get(given.name)
             self.class_names = None if names is None else tuple(map(str, names))
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CorruptArtifactError(f"{self.file.path} carries unreadable metadata; export it again") from error
         if self.class_names is not None and len(self.class_names) != self.classes:
             raise CorruptArtifactError(
@@ -364,11 +393,14 @@ class Predictor:
         Raises:
             InputError: wrong dtype, shape, range or NaN.
         """
-        return int(self._run_one(image).argmax())
+        return int(self._run_one(image).scores.argmax())
 
     def predict(self, image: NDArray[Any]) -> Prediction:
         """The label, its name and all probabilities of one image (as for `classify`)."""
-        return _prediction(self._run_one(image).copy(), self.class_names)
+        bound = self._run_one(image)
+        logits = bound.outputs[-1].copy() if self._gives_logits else None
+        probabilities = bound.scores.copy() if self._gives_probabilities else _softmax(bound.scores)
+        return _prediction(int(bound.scores.argmax()), probabilities, logits, self.class_names)
 
     def predict_batch(self, images: NDArray[Any]) -> PredictionBatch:
         """Predictions for images of shape (n, *input_shape); n may be 0.
@@ -381,14 +413,20 @@ class Predictor:
         """
         self._check(images, batch=True)
         if len(images) == 0:
-            return PredictionBatch(np.empty((0, self.classes), np.float32), self.class_names)
-        if self._one_by_one:
-            return PredictionBatch(np.stack([self._run_one(image).copy() for image in images]), self.class_names)
-        feed = {self.input_name: np.ascontiguousarray(images)}
-        return PredictionBatch(self._open().run([self.output_name], feed)[0], self.class_names)
+            answers = [np.empty((0, self.classes), np.float32) for _ in self.output_names]
+        elif self._one_by_one:
+            rows = [[answer.copy() for answer in self._run_one(image).outputs] for image in images]
+            answers = [np.stack(column) for column in zip(*rows, strict=True)]
+        else:
+            answers = self._open().run(self.output_names, {self.input_name: np.ascontiguousarray(images)})
+        return PredictionBatch(
+            answers[0] if self._gives_probabilities else None,
+            self.class_names,
+            answers[-1] if self._gives_logits else None,
+        )
 
-    def _run_one(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """Probabilities of one image, in this thread's own output buffer."""
+    def _run_one(self, image: NDArray[Any]) -> _Bound:
+        """This thread's own buffers, with the answers to one image in them."""
         try:
             bound = self._local.bound
         except AttributeError:
@@ -403,7 +441,7 @@ class Predictor:
             self._check(image, batch=False)
         bound.image[...] = image
         bound.run(bound.binding)
-        return bound.answer  # type: ignore[no-any-return]  # threading.local is untyped
+        return bound  # type: ignore[no-any-return]  # threading.local is untyped
 
     def _check(self, images: object, *, batch: bool) -> None:
         what, shape = ("images", ("n", *self.input_shape)) if batch else ("image", self.input_shape)
@@ -452,18 +490,21 @@ class Predictor:
 class _Bound:
     """One thread's input and output buffers, bound to the session once."""
 
-    __slots__ = ("answer", "binding", "dtype", "image", "look_at_values", "run")
+    __slots__ = ("binding", "dtype", "image", "look_at_values", "outputs", "run", "scores")
 
     def __init__(self, predictor: Predictor, session: ort.InferenceSession) -> None:
         image = np.zeros((1, *predictor.input_shape), predictor.input_dtype)
-        answer = np.zeros((1, predictor.classes), np.float32)
+        self.outputs = []
         self.binding = session.io_binding()
         self.binding.bind_input(
             predictor.input_name, "cpu", 0, predictor.input_dtype.type, image.shape, image.ctypes.data
         )
-        self.binding.bind_output(predictor.output_name, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)
+        for name in predictor.output_names:
+            answer = np.zeros((1, predictor.classes), np.float32)
+            self.binding.bind_output(name, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)
+            self.outputs.append(answer[0])
         self.run = session.run_with_iobinding
-        self.image, self.answer = image[0], answer[0]
+        self.image, self.scores = image[0], self.outputs[0]
         self.dtype = predictor.input_dtype
         self.look_at_values = predictor.input_dtype.kind == "f"  # every uint8 is a pixel
 

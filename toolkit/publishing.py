@@ -123,10 +123,13 @@ OWN_FILES = frozenset(
         MANIFEST_NAME,
         "bench.json",
         "history.csv",
+        "model.float16.onnx",
+        "model.int4.onnx",
         "model.int8.onnx",
         "model.keras",
         "model.onnx",
         "parity.json",
+        "tune.json",
     }
 )
 

@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 
 
-_METHODS = (["static"], ["dynamic"], ["none"])
+_METHODS = (["static"], ["dynamic"], ["int4"], ["float16"], ["none"])
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "run": (run.run, "The whole line: fetch, train, export, quantize, verify, time"),
     "data": (data.data, "Find or fetch Fashion-MNIST and check every byte"),

@@ -14,18 +14,15 @@ def export(
         Path | None,
         typer.Argument(help="Artifact folder or .keras file.  [default: exported/mlp, else the reference]"),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Artifact folder to write.  [default: the model's own; exported/NAME for NAME.keras]",
-        ),
-    ] = None,
+    output: options.Output = None,
     quantize: options.Quantize = None,
     per_channel: options.PerChannel = False,
     portable: options.Portable = True,
+    reduce_range: options.ReduceRange = False,
+    calibration_method: options.CalibrationMethod = None,
+    percentile: options.Percentile = None,
     calibration_images: options.CalibrationImages = None,
+    keep_float: options.KeepFloat = None,
     input_dtype: options.InputDtype = "uint8",
     data: options.DataFolder = None,
     max_difference: options.MaxDifference = None,
@@ -36,7 +33,8 @@ def export(
 ) -> None:
     """Export a Keras model to ONNX and verify it against Keras on the whole test set.
 
-    It is published only if every gate holds. A failed gate exits 1 and leaves what was there untouched.
+    It goes into the model's own folder (exported/NAME for NAME.keras), and is published only if every gate holds. A
+    failed gate exits 1 and leaves what was there untouched.
 
     \b
     Example:
@@ -46,12 +44,21 @@ def export(
     from toolkit.cli.defaults import default_artifact
     from toolkit.cli.rendering import print_verification
 
-    chosen = options.export_options_from(
+    folder, gives = options.folder_and_output(output)
+    recipe = options.recipe_of_quantization(
         quantize,
         per_channel=per_channel,
         portable=portable,
+        reduce_range=reduce_range,
+        calibration_method=calibration_method,
+        percentile=percentile,
         calibration_images=calibration_images,
+        keep_float=keep_float,
+    )
+    chosen = options.export_options_from(
+        recipe,
         input_dtype=input_dtype,
+        output=gives,
         max_difference=max_difference,
         min_agreement=min_agreement,
         max_accuracy_drop=max_accuracy_drop,
@@ -65,11 +72,11 @@ def export(
 
     try:
         with steps("Verifying") as step:
-            manifest, report = export_artifact(source, output, load(data, note), chosen, note, step)
+            manifest, report = export_artifact(source, folder, load(data, note), chosen, note, step)
     except FailedGatesError as failure:
         print_verification(failure.report, to_stderr=True)
         raise
-    folder = export_target(source, output)
+    folder = export_target(source, folder)
     if json:
         print_json({"artifact": str(folder), "manifest": manifest.to_json()})
         return

@@ -9,6 +9,7 @@ import typer
 __all__ = [
     "BatchSize",
     "CalibrationImages",
+    "CalibrationMethod",
     "DataFolder",
     "Dropout",
     "EarlyStopping",
@@ -17,20 +18,28 @@ __all__ = [
     "InputDtype",
     "Json",
     "KeepFailed",
+    "KeepFloat",
     "L2",
     "LearningRate",
     "MaxAccuracyDrop",
     "MaxDifference",
     "MinAgreement",
     "Optimizer",
+    "Output",
     "PerChannel",
+    "Percentile",
     "Portable",
     "Quantize",
+    "ReduceRange",
     "Seed",
     "export_options_from",
+    "folder_and_output",
     "limits_from",
     "recipe_from",
+    "recipe_of_quantization",
 ]
+
+_OUTPUTS = ("probabilities", "logits", "both")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine output on stdout alone; people's output goes to stderr.")]
 DataFolder = Annotated[
@@ -62,8 +71,9 @@ Quantize = Annotated[
     str | None,
     typer.Option(
         "--quantize",
-        metavar="[static|dynamic]",
-        help="Also write model.int8.onnx: static (calibrated, the default) or dynamic; none: float32 alone.",
+        metavar="[static|dynamic|int4|float16]",
+        help="Also write a smaller file: int8, static (calibrated, the default) or dynamic; int4 weights; float16. "
+        "none: float32 alone.",
     ),
 ]
 PerChannel = Annotated[
@@ -74,6 +84,32 @@ Portable = Annotated[
     typer.Option(
         "--portable/--no-portable",
         help="Weight scales with which int8 sums are the same on every CPU, or the finest that 8 bits allow.",
+    ),
+]
+ReduceRange = Annotated[
+    bool, typer.Option("--reduce-range", help="7-bit weights, the usual cure against saturation, instead of portable.")
+]
+CalibrationMethod = Annotated[
+    str | None,
+    typer.Option(
+        metavar="minmax|entropy|percentile",
+        help="How static ranges follow from what calibration sees.  [default: minmax]",
+    ),
+]
+Percentile = Annotated[
+    float | None, typer.Option(help="Percentage of values inside the range, for percentile.  [default: 99.99]")
+]
+KeepFloat = Annotated[
+    list[str] | None, typer.Option("--keep-float", metavar="LAYER", help="Leave this Keras layer in float; repeatable.")
+]
+Output = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER|logits|probabilities|both",
+        help="Artifact folder to write; or what the model shall give; or both options (a folder of such a name: "
+        "./both).",
     ),
 ]
 CalibrationImages = Annotated[
@@ -119,13 +155,91 @@ def limits_from(max_difference: float | None, min_agreement: float | None, max_a
     return dataclasses.replace(Limits(), **{name: value for name, value in given.items() if value is not None})
 
 
-def export_options_from(
+def recipe_of_quantization(
     quantize: str | None,
     *,
     per_channel: bool,
     portable: bool,
+    reduce_range: bool,
+    calibration_method: str | None,
+    percentile: float | None,
     calibration_images: int | None,
+    keep_float: list[str] | None,
+) -> Any:
+    """The quantization recipe that the command line asks for, or None.
+
+    Raises:
+        UsageError: a value that makes no sense, or an option that would do nothing.
+    """
+    from toolkit.conversion.recipe import METHODS, QuantizationRecipe
+    from toolkit.errors import UsageError
+
+    if quantize == "none":
+        quantize = None
+    if quantize not in (None, *METHODS):
+        raise UsageError(f"--quantize is {quantize!r}, expected one of {', '.join(METHODS)}, none")
+    given = {
+        "--per-channel": per_channel,
+        "--no-portable": not portable,
+        "--reduce-range": reduce_range,
+        "--calibration-method": calibration_method is not None,
+        "--percentile": percentile is not None,
+        "--calibration-images": calibration_images is not None,
+        "--keep-float": bool(keep_float),
+    }
+    calibrated = {"--calibration-method", "--percentile", "--calibration-images"}
+    does_nothing = {
+        None: set(given),
+        "dynamic": calibrated,
+        "int4": set(given) - {"--keep-float"},
+        "float16": set(given) - {"--keep-float"},
+    }.get(quantize, set())
+    if idle := [name for name, is_given in given.items() if is_given and name in does_nothing]:
+        if quantize is None:
+            raise UsageError(f"without --quantize, {', '.join(idle)} would do nothing; add --quantize, or drop it")
+        raise UsageError(f"with --quantize={quantize}, {', '.join(idle)} would do nothing; drop it")
+    if percentile is not None and calibration_method != "percentile":
+        raise UsageError("--percentile does nothing without --calibration-method percentile; add it, or drop this")
+    if quantize is None:
+        return None
+    settings: dict[str, Any] = {
+        "calibration": calibration_method,
+        "percentile": percentile,
+        "calibration_images": calibration_images,
+        "keep_float": tuple(keep_float) if keep_float else None,
+    }
+    return QuantizationRecipe(
+        method=quantize,
+        per_channel=per_channel,
+        portable=portable and not reduce_range,
+        reduce_range=reduce_range,
+        **{name: value for name, value in settings.items() if value is not None},
+    )
+
+
+def folder_and_output(values: list[str] | None) -> tuple[Path | None, str]:
+    """What ``--output`` was given: the artifact folder, and what the model shall give.
+
+    Raises:
+        UsageError: two of a kind.
+    """
+    from toolkit.errors import UsageError
+
+    words = [value for value in values or [] if value in _OUTPUTS]
+    folders = [value for value in values or [] if value not in _OUTPUTS]
+    if len(words) > 1 or len(folders) > 1:
+        twice = words if len(words) > 1 else folders
+        raise UsageError(
+            f"--output is given as {' and '.join(twice)}; give one folder, and one of {', '.join(_OUTPUTS)}"
+        )
+    return (Path(folders[0]) if folders else None), (words[0] if words else _OUTPUTS[0])
+
+
+def export_options_from(
+    quantization: Any,
+    *,
     input_dtype: str,
+    output: str,
     max_difference: float | None,
     min_agreement: float | None,
     max_accuracy_drop: float | None,
@@ -136,30 +250,14 @@ def export_options_from(
     Raises:
         UsageError: a value that makes no sense, or an option that would do nothing.
     """
-    from toolkit.conversion.recipe import QuantizationRecipe
     from toolkit.errors import UsageError
     from toolkit.pipeline import ExportOptions
 
     if input_dtype not in ("uint8", "float32"):
         raise UsageError(f"--input is {input_dtype!r}, expected uint8 or float32")
-    if quantize == "none":
-        quantize = None
-    idle = {
-        "--per-channel": per_channel,
-        "--no-portable": not portable,
-        "--calibration-images": calibration_images is not None,
-        "--min-agreement": min_agreement is not None,
-        "--max-accuracy-drop": max_accuracy_drop is not None,
-    }
-    if quantize is None and any(idle.values()):
+    idle = {"--min-agreement": min_agreement is not None, "--max-accuracy-drop": max_accuracy_drop is not None}
+    if quantization is None and any(idle.values()):
         names = ", ".join(name for name, given in idle.items() if given)
         raise UsageError(f"without --quantize, {names} would do nothing; add --quantize, or drop it")
-    if quantize == "dynamic" and calibration_images is not None:
-        raise UsageError("--calibration-images does nothing with --quantize dynamic, which needs no calibration")
-    recipe = None
-    if quantize is not None:
-        recipe = QuantizationRecipe(method=quantize, per_channel=per_channel, portable=portable)
-        if calibration_images is not None:
-            recipe = dataclasses.replace(recipe, calibration_images=calibration_images)
     limits = limits_from(max_difference, min_agreement, max_accuracy_drop)
-    return ExportOptions(recipe, input_dtype, limits, keep_failed)
+    return ExportOptions(quantization, input_dtype, output, limits, keep_failed)

@@ -30,8 +30,8 @@ def predict(
         ),
     ] = None,
     kind: Annotated[
-        Literal["int8", "float32"] | None,
-        typer.Option(help="Which model of the artifact.  [default: int8 if it is there]"),
+        Literal["int8", "int4", "float16", "float32"] | None,
+        typer.Option(help="Which model of the artifact.  [default: the quantized one if it is there]"),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads that one run may use.", min=1)] = 1,
     top: Annotated[int | None, typer.Option(help="Show this many classes an image.  [default: 1]", min=1)] = None,
@@ -39,7 +39,7 @@ def predict(
         bool, typer.Option("--all", help=f"A row for each image, however many; else {SHOWN} and a summary.")
     ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line for each image, with all probabilities.")
+        bool, typer.Option("--json", help="One JSON object a line for each image, with all probabilities (and logits).")
     ] = False,
 ) -> None:
     """Say what is in the images.
@@ -114,10 +114,14 @@ def _answers(
         for line in file.notes:
             note(line)
         parts = [
-            predictor.predict_batch(file.images[start : start + AT_ONCE]).probabilities
+            predictor.predict_batch(file.images[start : start + AT_ONCE])
             for start in range(0, max(len(file.images), 1), AT_ONCE)
         ]
-        batch = PredictionBatch(np.concatenate(parts), predictor.class_names)
+        batch = PredictionBatch(
+            np.concatenate([part.probabilities for part in parts]),
+            predictor.class_names,
+            np.concatenate([part.logits for part in parts]) if parts[0].logits is not None else None,
+        )
         if not np.isfinite(batch.probabilities).all():
             raise ModelError(f"{predictor.file.path} answers with NaN; the model is broken: export it again")
         yield file, batch
@@ -142,6 +146,8 @@ def _print_lines(file: "ImageFile", batch: "PredictionBatch") -> None:
             "probability": answer.probability,
             "probabilities": answer.probabilities.tolist(),
         }
+        if answer.logits is not None:
+            line["logits"] = answer.logits.tolist()
         sys.stdout.write(json_text.dumps(line, allow_nan=False) + "\n")
     sys.stdout.flush()  # whoever reads the pipe can work on this file while the next is read
 

@@ -1,16 +1,11 @@
 """``toolkit run``."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from toolkit.cli import options
 from toolkit.cli.defaults import OWN_RUN
 
 
 def run(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Artifact folder to write.")] = OWN_RUN,
+    output: options.Output = None,
     data: options.DataFolder = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
@@ -24,7 +19,11 @@ def run(
     quantize: options.Quantize = "static",
     per_channel: options.PerChannel = False,
     portable: options.Portable = True,
+    reduce_range: options.ReduceRange = False,
+    calibration_method: options.CalibrationMethod = None,
+    percentile: options.Percentile = None,
     calibration_images: options.CalibrationImages = None,
+    keep_float: options.KeepFloat = None,
     max_difference: options.MaxDifference = None,
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
@@ -43,6 +42,8 @@ def run(
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.rendering import print_summary, print_verification, summary, training_progress
 
+    folder, gives = options.folder_and_output(output)
+    folder = folder or OWN_RUN
     recipe = options.recipe_from(
         hidden,
         epochs=epochs,
@@ -53,12 +54,20 @@ def run(
         l2=l2,
         early_stopping=early_stopping,
     )
-    chosen = options.export_options_from(
+    quantization = options.recipe_of_quantization(
         quantize,
         per_channel=per_channel,
         portable=portable,
+        reduce_range=reduce_range,
+        calibration_method=calibration_method,
+        percentile=percentile,
         calibration_images=calibration_images,
+        keep_float=keep_float,
+    )
+    chosen = options.export_options_from(
+        quantization,
         input_dtype="uint8",
+        output=gives,
         max_difference=max_difference,
         min_agreement=min_agreement,
         max_accuracy_drop=max_accuracy_drop,
@@ -73,7 +82,7 @@ def run(
     try:
         with training_progress() as on_epoch, steps("    verifying") as step:
             manifest, report = run_line(
-                output,
+                folder,
                 recipe,
                 images,
                 seed,
@@ -86,9 +95,9 @@ def run(
         print_verification(failure.report, to_stderr=True)
         raise
     note("5/5 Timing on this machine, in a fresh process")
-    timing = time_artifact(output)
+    timing = time_artifact(folder)
     if json:
-        print_json(summary(output, manifest, report, timing))
+        print_json(summary(folder, manifest, report, timing))
     else:
         print_verification(report)
-        print_summary(output, manifest, report, timing)
+        print_summary(folder, manifest, report, timing)

@@ -32,7 +32,7 @@ def verify(
     Example:
         toolkit verify exported/fashion-mnist --min-agreement 0.99
     """
-    from toolkit.artifact import INT8, load_manifest
+    from toolkit.artifact import QUANTIZED, load_manifest
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
     from toolkit.cli.outputs import checked_report
@@ -49,9 +49,11 @@ def verify(
     from toolkit.pipeline import FailedGatesError, verify_artifact, write_parity
 
     manifest = load_manifest(folder)
-    if INT8 not in manifest.files and not (min_agreement is None and max_accuracy_drop is None):
+    if not set(QUANTIZED.values()) & manifest.files.keys() and not (
+        min_agreement is None and max_accuracy_drop is None
+    ):
         raise UsageError(
-            f"{folder} has no int8 model, so --min-agreement and --max-accuracy-drop do nothing; drop them"
+            f"{folder} has no quantized model, so --min-agreement and --max-accuracy-drop do nothing; drop them"
         )
     target = checked_report(output or folder / "parity.json", "parity.json")
     with steps("Verifying") as step:

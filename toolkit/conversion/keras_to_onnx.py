@@ -13,22 +13,32 @@ import onnx
 from onnx import numpy_helper
 
 from toolkit.conversion.metadata import ExportedFile, finish, write_metadata
-from toolkit.errors import ModelError
+from toolkit.errors import ModelError, UsageError
 from toolkit.keras_model import import_keras
+from toolkit.predictor import LOGITS, PROBABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["INPUT", "OPSET", "OUTPUT", "export_float32", "quiet_converters"]
+__all__ = ["INPUT", "OPSET", "OUTPUTS", "export_float32", "quiet_converters"]
 
-INPUT, OUTPUT = "image", "probabilities"
+INPUT = "image"
+OUTPUTS = {"probabilities": [PROBABILITIES], "logits": [LOGITS], "both": [PROBABILITIES, LOGITS]}
+"""What an exported file can be asked to give."""
+
 # The lowest opset whose Softmax and per-axis DequantizeLinear mean what today's do; older runtimes load it.
 OPSET = 13
 
 
 def export_float32(
-    model: Any, path: Path, *, class_names: Sequence[str], source_sha256: str, input_dtype: str
+    model: Any,
+    path: Path,
+    *,
+    class_names: Sequence[str],
+    source_sha256: str,
+    input_dtype: str,
+    output: str = "probabilities",
 ) -> ExportedFile:
     """Write a Keras image classifier as ONNX, with the preprocessing inside the graph.
 
@@ -41,8 +51,10 @@ def export_float32(
         class_names: one a class.
         source_sha256: of the .keras file, kept in the metadata.
         input_dtype: "uint8" (raw pixels) or "float32" (the Keras model's own input).
+        output: a key of `OUTPUTS`.
 
     Raises:
+        UsageError: logits are asked of a model that does not end in a softmax.
         ModelError: the model has another shape of input or output, a weight that is no number, or an operator that
             cannot be converted.
     """
@@ -56,7 +68,7 @@ def export_float32(
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # tensorflow is untyped
     def forward(image: Any) -> Any:
         pixels = image if input_dtype == "float32" else tf.cast(image, tf.float32) / 255.0
-        return {OUTPUT: model(pixels, training=False)}
+        return {PROBABILITIES: model(pixels, training=False)}
 
     try:
         with quiet_converters():
@@ -66,6 +78,8 @@ def export_float32(
         raise ModelError(f"tf2onnx cannot convert the model '{model.name}': {reason}") from error
     _free_batch(converted)
     _name_like_keras(converted, model)
+    if output != "probabilities":
+        _give_logits(converted, OUTPUTS[output])
     write_metadata(converted, class_names=class_names, source_sha256=source_sha256, quantization=None)
     return finish(converted, path, "float32")
 
@@ -93,6 +107,28 @@ def _free_batch(model: onnx.ModelProto) -> None:
         dimension = value.type.tensor_type.shape.dim[0]
         dimension.Clear()
         dimension.dim_param = "batch"
+
+
+def _give_logits(model: onnx.ModelProto, wanted: Sequence[str]) -> None:
+    """Make what goes into the softmax at the end an output, beside the probabilities or instead of them."""
+    graph = model.graph
+    softmax = next(node for node in graph.node if PROBABILITIES in node.output)
+    if softmax.op_type != "Softmax":
+        raise UsageError(
+            f"the model ends in {softmax.op_type}, not in a Softmax, so it has no logits beside its answer; leave out "
+            "--output"
+        )
+    inner = softmax.input[0]
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [LOGITS if name == inner else name for name in names]
+    logits = onnx.ValueInfoProto()
+    logits.CopyFrom(graph.output[0])
+    logits.name = LOGITS
+    graph.output.append(logits)
+    if PROBABILITIES not in wanted:
+        graph.node.remove(softmax)
+        graph.output.pop(0)
 
 
 def _name_like_keras(model: onnx.ModelProto, keras_model: Any) -> None:

@@ -11,6 +11,7 @@ import onnx
 
 from toolkit import __version__
 from toolkit.errors import ModelError
+from toolkit.predictor import PROBABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,8 @@ __all__ = ["ExportedFile", "finish", "write_metadata"]
 # The first onnxruntime release that lists each opset as supported (its "Compatibility" page, table of versions), for
 # the opsets that this package writes; its IR version is never the newer of the two.
 _RUNTIME_BY_OPSET = {13: "1.6", 14: "1.7", 15: "1.8", 16: "1.11", 17: "1.12"}
+# The release that came with MatMulNBits and its accuracy level (onnxruntime#17890, #17669).
+_RUNTIME_FOR_MATMULNBITS = "1.17"
 # The first IR version whose models may hold an opset: the table in onnx/helper.py, VERSION_TABLE.
 _IR_BY_OPSET = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8}
 
@@ -31,7 +34,7 @@ class ExportedFile:
 
     Attributes:
         path: where it is.
-        kind: "float32" or "int8".
+        kind: "float32", "int8", "int4" or "float16".
         opset: version of the standard ONNX operators that it needs.
         ir_version: version of the file format.
         operators: how often each operator occurs, by name.
@@ -50,11 +53,14 @@ def write_metadata(
     model: onnx.ModelProto, *, class_names: Sequence[str], source_sha256: str, quantization: str | None
 ) -> None:
     """Put class names, input contract, toolkit version and source hash into ``metadata_props``."""
-    given, answer = model.graph.input[0], model.graph.output[0]
+    given = model.graph.input[0]
     dtype = onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type).name
     contract = {
-        "input": {"name": given.name, "dtype": dtype, "range": [0, 255] if dtype == "uint8" else [0, 1]},
-        "output": {"name": answer.name, "dtype": "float32", "range": [0, 1]},
+        "inputs": [{"name": given.name, "dtype": dtype, "range": [0, 255] if dtype == "uint8" else [0, 1]}],
+        "outputs": [
+            {"name": answer.name, "dtype": "float32", "range": [0, 1] if answer.name == PROBABILITIES else None}
+            for answer in model.graph.output
+        ],
     }
     facts = {
         "toolkit.version": __version__,
@@ -72,10 +78,12 @@ def finish(model: onnx.ModelProto, path: Path, kind: str) -> ExportedFile:
     """Set the lowest versions that the graph needs, check it in full and write it.
 
     Raises:
-        ModelError: the graph uses operators outside the ONNX standard, or fails ``onnx.checker``.
+        ModelError: the graph uses operators outside the ONNX standard (but for int4's MatMulNBits), or fails
+            ``onnx.checker``.
     """
     model.producer_name, model.producer_version = "toolkit", __version__
-    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
+    runtime_only = any(node.op_type == "MatMulNBits" for node in model.graph.node)
+    foreign = sorted({n.domain for n in model.graph.node if n.op_type != "MatMulNBits"} - {"", "ai.onnx"})
     if foreign:
         raise ModelError(
             f"the graph uses operators outside the ONNX standard ({', '.join(foreign)}); simplify the model"
@@ -85,6 +93,8 @@ def finish(model: onnx.ModelProto, path: Path, kind: str) -> ExportedFile:
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    if runtime_only:
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     model.ir_version = _IR_BY_OPSET[opset]
     # Shapes noted before an edit are stale after it; the checker infers them anew.
     del model.graph.value_info[:]
@@ -95,4 +105,5 @@ def finish(model: onnx.ModelProto, path: Path, kind: str) -> ExportedFile:
         raise ModelError(f"the exported {kind} graph is not valid ONNX ({reason}); please report this model") from error
     path.write_bytes(model.SerializeToString(deterministic=True))
     operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
-    return ExportedFile(path, kind, opset, model.ir_version, operators, _RUNTIME_BY_OPSET[opset])
+    floor = _RUNTIME_FOR_MATMULNBITS if runtime_only else _RUNTIME_BY_OPSET[opset]
+    return ExportedFile(path, kind, opset, model.ir_version, operators, floor)

@@ -1,0 +1,343 @@
+"""What a quantization recipe may ask for, what calibration makes of odd data, and the outputs of exported files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.conftest import REFERENCE, Finished, toolkit
+from toolkit.conversion.calibration import FEW_IMAGES, suspicions
+from toolkit.conversion.portable import LIMIT
+from toolkit.conversion.quantize import quantize
+from toolkit.conversion.recipe import QuantizationRecipe
+from toolkit.conversion.saturation import layer_loads
+from toolkit.data import CLASS_NAMES
+from toolkit.errors import InputError, UsageError
+from toolkit.keras_model import import_keras, load_keras
+from toolkit.predictor import Predictor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from toolkit.data import FashionMnist
+
+LAYERS = ("hidden_1", "hidden_2", "output")
+
+
+def _quantize(target: Path, batches: Iterable[dict[str, Any]], **recipe: Any) -> Any:
+    names: dict[str, Any] = {"class_names": CLASS_NAMES, "source_sha256": "0" * 64}
+    return quantize(REFERENCE / "model.onnx", target, QuantizationRecipe(**recipe), batches, **names)
+
+
+def _batches(data: FashionMnist) -> list[dict[str, Any]]:
+    return [{"image": data.train_images[i : i + 100]} for i in range(0, 300, 100)]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "bytes_at_most", "agreement"),
+    [
+        ({"calibration": "entropy"}, 0.26, 0.99),
+        ({"calibration": "percentile", "percentile": 99.9}, 0.26, 0.99),
+        ({"portable": False, "reduce_range": True}, 0.26, 0.99),
+        ({"portable": False, "reduce_range": True, "method": "dynamic"}, 0.26, 0.99),
+        ({"method": "int4"}, 0.17, 0.98),
+        ({"method": "float16"}, 0.51, 0.999),
+    ],
+)
+def test_every_method_agrees_with_float32(
+    fashion_mnist: FashionMnist, tmp_path: Path, recipe: dict[str, Any], bytes_at_most: float, agreement: float
+) -> None:
+    result = _quantize(tmp_path / "model.onnx", _batches(fashion_mnist), **recipe)
+    images = fashion_mnist.test_images[:2000]
+    expected = Predictor(REFERENCE / "model.onnx").predict_batch(images).labels
+    assert (Predictor(result.file.path).predict_batch(images).labels == expected).mean() >= agreement
+    assert result.file.path.stat().st_size <= bytes_at_most * (REFERENCE / "model.onnx").stat().st_size
+    assert {f"{layer}/kernel" for layer in LAYERS} <= set(result.tensors)
+    if recipe.get("reduce_range"):
+        assert all(layer.load <= LIMIT for layer in layer_loads(onnx.load(result.file.path)))
+
+
+def test_int4_needs_the_runtimes_own_operator_and_says_so(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+    file = _quantize(tmp_path / "model.onnx", _batches(fashion_mnist), method="int4").file
+    assert file.operators["MatMulNBits"] == 3
+    assert file.onnxruntime == "1.17"
+    assert {o.domain for o in onnx.load(file.path).opset_import} == {"", "com.microsoft"}
+
+
+@pytest.mark.parametrize("method", ["static", "dynamic", "int4", "float16"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_can_be_kept_in_float(fashion_mnist: FashionMnist, tmp_path: Path, method: str, layer: str) -> None:
+    target = tmp_path / "model.onnx"
+    _quantize(target, _batches(fashion_mnist), method=method, keep_float=(layer,))
+    stored = {t.name: t.data_type for t in onnx.load(target).graph.initializer}
+    assert stored[f"{layer}/kernel"] == onnx.TensorProto.FLOAT
+    others = {f"{other}/kernel" for other in LAYERS if other != layer}
+    assert not {name for name in others if stored.get(name) == onnx.TensorProto.FLOAT}
+    images = fashion_mnist.test_images[:1000]
+    expected = Predictor(REFERENCE / "model.onnx").predict_batch(images).labels
+    assert (Predictor(target).predict_batch(images).labels == expected).mean() >= 0.98
+
+
+def test_what_feeds_a_float_layer_alone_is_not_rounded(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+    _quantize(tmp_path / "model.onnx", _batches(fashion_mnist), keep_float=("hidden_2",))
+    rounded = [n.input[0] for n in onnx.load(tmp_path / "model.onnx").graph.node if n.op_type == "QuantizeLinear"]
+    assert rounded == ["hidden_2/Relu"]  # what goes into the last layer; hidden_1/Relu goes into a float one
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [(("hidden_9",), "the model has hidden_1, hidden_2, output"), (LAYERS, "nothing to quantize")],
+)
+def test_impossible_layers_to_keep_are_refused(
+    fashion_mnist: FashionMnist, tmp_path: Path, layers: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        _quantize(tmp_path / "model.onnx", _batches(fashion_mnist), keep_float=layers)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("batches", "says"),
+    [
+        (
+            [{"image": np.zeros((5, 27, 28), np.uint8)}],
+            r"uint8 of shape \(5, 27, 28\), expected uint8 of shape \(n, 28",
+        ),
+        ([{"image": np.zeros((0, 28, 28), np.uint8)}], "n of 1 or more"),
+        ([{"image": np.zeros((5, 28, 28), np.float32)}], "is float32 of shape"),
+        ([{"picture": np.zeros((5, 28, 28), np.uint8)}], "lacks the input 'image', it has picture"),
+        ([], "given no images"),
+    ],
+)
+def test_calibration_data_of_the_wrong_form_is_refused(
+    tmp_path: Path, batches: list[dict[str, Any]], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        _quantize(tmp_path / "model.onnx", batches)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"method": "magic"},
+        {"calibration": "guess"},
+        {"calibration_images": 0},
+        {"percentile": 0.0},
+        {"percentile": float("nan")},
+        {"reduce_range": True},
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(recipe: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"expected|not both"):
+        QuantizationRecipe(**recipe)
+
+
+def test_recipes_tell_the_options_that_ask_for_them() -> None:
+    assert QuantizationRecipe().options() == ["--quantize"]
+    recipe = QuantizationRecipe(per_channel=True, portable=False, calibration="entropy", keep_float=("a", "b"))
+    expected = ["--quantize", "--per-channel", "--no-portable", "--calibration-method=entropy"]
+    assert recipe.options() == [*expected, "--keep-float=a", "--keep-float=b"]
+    assert QuantizationRecipe(method="int4").options() == ["--quantize=int4"]
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from toolkit.conversion.quantize import quantize
+from toolkit.conversion.recipe import QuantizationRecipe
+from toolkit.data import load
+count, method, source, target = int(sys.argv[1]), *sys.argv[2:]
+images = load().train_images
+batches = ({"image": images[i : i + 100]} for i in range(0, count, 100))
+recipe = QuantizationRecipe(calibration=method, calibration_images=count)
+quantize(Path(source), Path(target), recipe, batches, class_names=["?"] * 10, source_sha256="0" * 64)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+def test_memory_of_calibration_does_not_grow_with_the_images(tmp_path: Path, method: str) -> None:
+    """All activations of 50,000 images would be 320 MB more."""
+    peaks = {}
+    for count in (500, 50_000):
+        arguments = [str(count), method, str(REFERENCE / "model.onnx"), str(tmp_path / f"{count}.onnx")]
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, *arguments], capture_output=True, text=True, check=True, timeout=120
+        )
+        peaks[count] = int(done.stdout) / 1000
+    assert peaks[50_000] < peaks[500] + 60
+
+
+def test_doubtful_calibration_data_is_told(fashion_mnist: FashionMnist) -> None:
+    images, labels = fashion_mnist.train_images[:FEW_IMAGES], fashion_mnist.train_labels[:FEW_IMAGES]
+    assert suspicions(images, labels) == []
+    (few,) = suspicions(images[:5], labels[:5])
+    assert f"sees 5 images, expected {FEW_IMAGES} or more" in few
+    assert "clipped" in few
+    (same,) = suspicions(np.repeat(images[:1], FEW_IMAGES, axis=0), labels)
+    assert "are the same one" in same
+    grey = np.broadcast_to(np.arange(FEW_IMAGES, dtype=np.uint8)[:, None, None], images.shape)
+    (flat,) = suspicions(grey, labels)
+    assert "of one single value" in flat
+    (single,) = suspicions(images, np.zeros(FEW_IMAGES, np.uint8))
+    assert "of one class" in single
+
+
+def test_the_command_warns_and_the_manifest_remembers(trained: Path, tmp_path: Path) -> None:
+    finished = toolkit("export", trained, "--quantize", "--calibration-images", 3, "-o", tmp_path / "few")
+    assert finished.code == 0, finished.err
+    assert "warning: calibration sees 3 images" in finished.err
+    quantization = json.loads((tmp_path / "few" / "manifest.json").read_text())["quantization"]
+    assert any("3 images" in warning for warning in quantization["warnings"])
+    assert json.loads((trained / "manifest.json").read_text())["quantization"]["warnings"] == []
+
+
+def _keras_file(path: Path, change: Any) -> Path:
+    """The reference model with its weights changed."""
+    model = load_keras(REFERENCE / "model.keras")
+    weights = dict(zip([w.path for w in model.weights], model.get_weights(), strict=True))
+    change(weights)
+    model.set_weights(list(weights.values()))
+    model.save(path)
+    return path
+
+
+def _export(source: Path, *arguments: object) -> Finished:
+    return toolkit("export", source, "--quantize", "-o", source.parent / "out", *arguments)
+
+
+def test_a_layer_that_never_answers_is_told(tmp_path: Path) -> None:
+    def kill(weights: dict[str, Any]) -> None:
+        weights["hidden_2/bias"][:] = -1e4
+
+    finished = _export(_keras_file(tmp_path / "dead.keras", kill))
+    assert finished.code == 0, finished.err  # all labels are one, in Keras as well
+    assert "warning: hidden_2/Relu never changed in calibration" in finished.err
+
+
+@pytest.mark.parametrize("layers", [("hidden_2",), LAYERS])
+def test_weights_that_are_all_zero_are_exported(tmp_path: Path, layers: tuple[str, ...]) -> None:
+    def clear(weights: dict[str, Any]) -> None:
+        for layer in layers:
+            weights[f"{layer}/kernel"][:] = 0
+
+    for method in ("static", "dynamic", "int4", "float16"):
+        finished = _export(_keras_file(tmp_path / "zero.keras", clear), f"--quantize={method}")
+        assert finished.code == 0, finished.err
+
+
+def test_a_model_with_nothing_to_quantize_is_told(tmp_path: Path) -> None:
+    keras = import_keras()
+    layers = [keras.layers.Input((28, 28)), keras.layers.Cropping1D((9, 9))]
+    layers += [keras.layers.GlobalAveragePooling1D(data_format="channels_first"), keras.layers.Softmax()]
+    keras.Sequential(layers).save(tmp_path / "bare.keras")
+    finished = _export(tmp_path / "bare.keras")
+    assert finished.code == 2
+    assert "nothing in model.onnx could be quantized; export it without --quantize" in finished.error_line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--keep-float", "hidden_1"], "without --quantize, --keep-float would do nothing"),
+        (["--quantize", "dynamic", "--calibration-method", "entropy"], "--calibration-method would do nothing"),
+        (["--quantize", "int4", "--per-channel"], "with --quantize=int4, --per-channel would do nothing"),
+        (["--quantize", "float16", "--no-portable"], "--no-portable would do nothing"),
+        (["--quantize", "--percentile", "99"], "--percentile does nothing without --calibration-method percentile"),
+        (["--quantize=int7"], "expected one of static, dynamic, int4, float16, none"),
+        (["--quantize", "--calibration-method", "guess"], "expected one of minmax, entropy, percentile"),
+        (["--quantize", "--keep-float", "hidden_9"], "no layer 'hidden_9' to keep in float"),
+        (["--output", "logits", "--output", "both"], "--output is given as logits and both"),
+        (["-o", "a", "-o", "b"], "--output is given as a and b"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path: Path, arguments: list[str], says: str) -> None:
+    finished = toolkit("export", REFERENCE / "model.keras", *arguments, cwd=tmp_path)
+    assert finished.code == 2
+    assert says in finished.error_line
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.fixture(scope="module")
+def by_output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The reference model exported with each choice of outputs."""
+    folder = tmp_path_factory.mktemp("outputs")
+    for output in ("probabilities", "logits", "both"):
+        finished = toolkit("export", REFERENCE, "--quantize", "-o", folder / output, "--output", output)
+        assert finished.code == 0, finished.err
+    return {output: folder / output for output in ("probabilities", "logits", "both")}
+
+
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+def test_logits_and_probabilities_belong_together(
+    by_output: dict[str, Path], fashion_mnist: FashionMnist, kind: str
+) -> None:
+    images = fashion_mnist.test_images[:500]
+    found = {output: Predictor(folder, kind=kind).predict_batch(images) for output, folder in by_output.items()}
+    assert found["probabilities"].logits is None
+    both, logits = found["both"], found["logits"]
+    assert both.logits is not None
+    assert logits.logits is not None
+    np.testing.assert_array_equal(both.probabilities, found["probabilities"].probabilities)
+    np.testing.assert_array_equal(both.logits, logits.logits)
+    np.testing.assert_allclose(logits.probabilities, both.probabilities, rtol=0, atol=1e-6)
+    exponentials = np.exp(both.logits.astype(np.float64))
+    np.testing.assert_allclose(
+        both.probabilities, exponentials / exponentials.sum(axis=1, keepdims=True), rtol=0, atol=1e-6
+    )
+    for batch in found.values():
+        np.testing.assert_array_equal(batch.labels, both.labels)
+
+
+@pytest.mark.parametrize("output", ["logits", "both"])
+def test_one_image_gives_the_same_as_a_batch(
+    by_output: dict[str, Path], fashion_mnist: FashionMnist, output: str
+) -> None:
+    predictor = Predictor(by_output[output])
+    images = fashion_mnist.test_images[:50]
+    for image, expected in zip(images, predictor.predict_batch(images), strict=True):
+        answer = predictor.predict(image)
+        assert answer.label == expected.label == predictor.classify(image)
+        assert answer.probability == expected.probability
+        np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
+        assert answer.logits is not None
+        assert expected.logits is not None
+        np.testing.assert_array_equal(answer.logits, expected.logits)
+    kept = predictor.predict(images[0]).logits
+    before = np.array(kept)
+    predictor.predict(images[1])
+    np.testing.assert_array_equal(kept, before)  # the caller's own copy
+
+
+def test_the_outputs_are_in_the_manifest_and_the_graph(by_output: dict[str, Path]) -> None:
+    expected = {"probabilities": ["probabilities"], "logits": ["logits"], "both": ["probabilities", "logits"]}
+    for output, folder in by_output.items():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert [entry["name"] for entry in manifest["outputs"]] == expected[output]
+        for name in ("model.onnx", "model.int8.onnx"):
+            graph = onnx.load(folder / name).graph
+            assert [value.name for value in graph.output] == expected[output]
+            assert any(node.op_type == "Softmax" for node in graph.node) == (output != "logits")
+    finished = toolkit("predict", "-m", by_output["both"], REFERENCE / "samples" / "8-bag.png", "--json")
+    answer = json.loads(finished.out)
+    assert int(np.argmax(answer["logits"])) == answer["label"] == 8
+
+
+def test_a_model_without_softmax_has_no_logits(tmp_path: Path) -> None:
+    keras = import_keras()
+    layers = [keras.layers.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10, activation="sigmoid")]
+    keras.Sequential(layers).save(tmp_path / "sigmoid.keras")
+    finished = toolkit("export", tmp_path / "sigmoid.keras", "--output", "logits", "-o", tmp_path / "out")
+    assert finished.code == 2
+    assert "ends in Sigmoid, not in a Softmax" in finished.error_line
+    assert not (tmp_path / "out").exists()
