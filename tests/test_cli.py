@@ -68,7 +68,11 @@ def test_no_arguments_shows_the_help() -> None:
         (["export", "exported/fashion-mnist", "--min-agreement", "0.9"], 2, "--min-agreement would do nothing"),
         (["verify", "exported/fashion-mnist", "--json", "--flips", "3"], 2, "--flips does nothing"),
         (["export", "exported/fashion-mnist", "--input", "int64"], 2, "expected uint8 or float32"),
-        (["export", "exported/fashion-mnist", "--quantize", "dynamic", "--calibration-images", "9"], 2, "would do nothing"),
+        (
+            ["export", "exported/fashion-mnist", "--quantize", "dynamic", "--calibration-images", "9"],
+            2,
+            "would do nothing",
+        ),
         (["export", "nothing.keras"], 3, "does not exist"),
         (["verify", "nothing"], 3, "does not exist"),
         (["verify", "tests"], 2, "no artifact"),

@@ -55,6 +55,7 @@ __all__ = [
     "FailedGatesError",
     "export_artifact",
     "export_target",
+    "open_source",
     "quantize_on",
     "run_line",
     "train_artifact",
@@ -151,6 +152,31 @@ def export_artifact(
         )
         manifest, report = _export(staging, target, model, manifest, data, options, note, step)
     return manifest, report
+
+
+def open_source(source: Path, folder: Path) -> tuple[Any, str]:
+    """A Keras model to work on, from a copy of its file in another folder.
+
+    Args:
+        source: an artifact folder that holds model.keras, or a .keras file.
+        folder: where the copy goes.
+
+    Returns:
+        The model and the file's sha256.
+
+    Raises:
+        MissingError, ModelError, CorruptArtifactError: the source is no model.
+    """
+    copy, shown = folder / KERAS, source
+    if source.is_dir():
+        manifest = artifact.load_manifest(source)
+        if KERAS not in manifest.files:
+            raise MissingError(f"{source} holds no {KERAS}; train one with: toolkit train --output {source}")
+        shown = source / KERAS
+        copy.write_bytes(read_checked(str(shown), manifest.files[KERAS].sha256))
+    else:
+        _copy_lone(source, copy)
+    return load_keras(copy, shown=shown), artifact.sha256_of(copy)
 
 
 def export_target(source: Path, output: Path | None) -> Path:

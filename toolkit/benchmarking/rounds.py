@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
     from toolkit.progress import Step
 
-__all__ = ["Measurement", "NOISE_BOUND", "run_rounds", "spread_of_medians"]
+__all__ = ["Measurement", "NOISE_BOUND", "ratio_interval", "run_rounds", "spread_of_medians"]
 
 NOISE_BOUND = 0.10
 """A spread above this is noisy: pyperf's bound for an unstable result, 10 %, applied to the rounds' medians."""
@@ -67,3 +69,33 @@ def spread_of_medians(rounds: Sequence[Sequence[int]]) -> float:
             "measure on a machine with a finer clock"
         )
     return float((max(medians) - min(medians)) / middle)
+
+
+def ratio_interval(
+    times: Sequence[float], base: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """How sure the ratio of two measurements is that were taken in the same rounds.
+
+    Each round gives one ratio, so what disturbed the machine during a round is in both of its times. The interval is
+    the percentile bootstrap's of the median ratio (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13).
+
+    Args:
+        times: one time a round, two rounds or more.
+        base: the same of what it is compared with, in the same order and unit.
+        confidence: share of such intervals that hold the true ratio.
+        resamples: how often the rounds are drawn again.
+        seed: of the drawing.
+
+    Returns:
+        Lower and upper end of the ratio times / base.
+
+    Raises:
+        ValueError: other numbers of rounds, or a time of 0.
+    """
+    ratios = np.asarray(times, np.float64) / np.asarray(base, np.float64)
+    if len(times) != len(base) or len(times) < 2 or not np.isfinite(ratios).all():
+        raise ValueError(f"no ratio of {len(times)} and {len(base)} rounds; expected as many, 2 or more, none of 0 ns")
+    drawn = np.random.default_rng(seed).integers(0, len(ratios), (resamples, len(ratios)))
+    medians = np.median(ratios[drawn], axis=1)
+    low, high = np.percentile(medians, [50 * (1 - confidence), 50 * (1 + confidence)])
+    return float(low), float(high)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__
-from toolkit.cli import bench, data, export, inspect, predict, run, train, verify
+from toolkit.cli import bench, data, export, inspect, predict, run, train, tune, verify
 
 app = typer.Typer(
     name="toolkit",
@@ -26,6 +26,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "data": (data.data, "Find or fetch Fashion-MNIST and check every byte"),
     "train": (train.train, "Train the Keras MLP"),
     "export": (export.export, "Keras to ONNX and int8, verified before it is published"),
+    "tune": (tune.tune, "Choose a quantization by measurement on this machine"),
     "verify": (verify.verify, "Exported files against Keras on the whole test set"),
     "predict": (predict.predict, "Say what is in images"),
     "inspect": (inspect.inspect, "Whether int8 sums can saturate on some CPU, and in which layers"),

@@ -26,8 +26,18 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, to_stderr: bool = False) -> None:
-    """A table; the first column is left-aligned, the others right-aligned."""
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    to_stderr: bool = False,
+    fold_first: bool = False,
+) -> None:
+    """A table; the first column is left-aligned, the others right-aligned.
+
+    Where it is too wide for the terminal the first column stays whole and the others are folded, or the other way.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -35,12 +45,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     table = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=(index == 0) != fold_first)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # as it is: a file name may look like rich's markup
     console = Console(stderr=to_stderr, highlight=False)
     if not console.is_terminal:
-        console.width = 120  # in a pipe nothing should be folded to an imagined terminal
+        console.width = 200  # in a pipe nothing should be folded to an imagined terminal
     console.print(Text(title, style="bold"))  # not the table's own title, which is folded to the table's width
     console.print(table)
 

@@ -100,7 +100,8 @@ Percentile = Annotated[
     float | None, typer.Option(help="Percentage of values inside the range, for percentile.  [default: 99.99]")
 ]
 KeepFloat = Annotated[
-    list[str] | None, typer.Option("--keep-float", metavar="LAYER", help="Leave this Keras layer in float; repeatable.")
+    list[str] | None,
+    typer.Option("--keep-float", "--exclude", metavar="LAYER", help="Leave this Keras layer in float; repeatable."),
 ]
 Output = Annotated[
     list[str] | None,

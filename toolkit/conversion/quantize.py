@@ -1,4 +1,4 @@
-"""Float32 ONNX to int8, int4 or float16, by the runtime's own quantizers and two small edits around them."""
+"""Float32 ONNX to int8, int4 or float16, by the runtime's own quantizers and small edits around them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from toolkit.conversion.calibration import METHOD_OF, calibrate
+from toolkit.conversion.edits import part_activations, take_raw_pixels
 from toolkit.conversion.keras_to_onnx import quiet_converters
 from toolkit.conversion.layers import float_nodes, weighted_layers
 from toolkit.conversion.metadata import ExportedFile, finish, write_metadata
-from toolkit.conversion.raw_pixels import take_raw_pixels
 from toolkit.conversion.saturation import layer_loads, portable_overrides
 from toolkit.errors import InputError, ModelError, ToolkitError
 
@@ -92,6 +92,7 @@ def quantize(
     model, constant = _quantized(source, graph, recipe, calibration, target.parent)
     if recipe.method == "static":
         take_raw_pixels(model)
+        part_activations(model)
     tensors = _quantized_tensors(model)
     if not tensors:
         raise ModelError(f"nothing in {source.name} could be quantized; export it without --quantize")

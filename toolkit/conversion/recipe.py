@@ -73,8 +73,8 @@ class QuantizationRecipe:
             if self.method == "static":
                 words.append(self.calibration)
         if self.keep_float:
-            words.append(f"{' and '.join(self.keep_float)} in float")
-        return ", ".join(words)
+            words.append(f"but {' and '.join(self.keep_float)} in float")
+        return " ".join(words)
 
     def options(self) -> list[str]:
         """The options of ``toolkit export`` that ask for this recipe."""
