@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks portability readme lock clean help
+.PHONY: demo test lint setup data reference benchmarks portability quantization readme lock clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -15,6 +15,7 @@ help:
 	@echo "make reference   retrain and re-export the committed artifact exported/fashion-mnist"
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
 	@echo "make portability the int8 file here and on an emulated Haswell (needs qemu-user-static)"
+	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make readme      write the measured figures and the command help into README.md"
 	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
 
@@ -58,6 +59,10 @@ benchmarks: setup
 # The int8 file on an emulated CPU without VNNI; needs qemu-x86_64-static (Debian: qemu-user-static).
 portability: setup
 	$(BIN)/python benchmarks/portability.py
+
+# Five models trained and exported in every form: about ten minutes.
+quantization: setup
+	$(BIN)/python benchmarks/quantization.py
 
 readme: setup
 	$(BIN)/python benchmarks/readme.py

@@ -42,6 +42,7 @@ def render(text: str) -> str:
         "setup": setup(),
         "demo": demo(),
         "portability": portability(),
+        "quantization": quantization(),
         "help": command_help(),
     }
     for name, block in blocks.items():
@@ -174,6 +175,34 @@ def portability() -> str:
     ]
     columns = ["int8 file", "labels that differ", "largest difference", "accuracy here", f"on {report['emulated']}"]
     return f"{_table(columns, rows)}\n\nHere: {machine(report['host'])}."
+
+
+def quantization() -> str:
+    """What each int8 form loses over several trained models, and the reference file's size and ratios of latency."""
+    report = _load(RESULTS / "quantization.json")
+    rows = [
+        [
+            name,
+            f"{entry['accuracy_mean']:.2f} ± {entry['accuracy_std']:.2f} %",
+            f"{-entry['lost_mean'] + 0:+.2f} ± {entry['lost_std']:.2f}",
+            f"{entry['agreement_mean']:.2f} %",
+            f"{entry['agreement_min']:.2f} %",
+        ]
+        for name, entry in report["summary"].items()
+    ]
+    columns = [f"{len(report['models'])} models", "test accuracy", "points to Keras", "labels as Keras", "least"]
+    size, times = report["size"], report["latency"]
+    ratios = "; ".join(
+        f"{name} {entry['ratio']:.2f} ({entry['low']:.2f} to {entry['high']:.2f})"
+        for name, entry in times["ratios"].items()
+    )
+    return (
+        _table(columns, rows)
+        + f"\n\nMean and standard deviation over {len(report['models'])} seeds. "
+        f"The int8 file of the reference model takes {size['bytes']:,} bytes, {size['ratio']:.3f} of one byte a weight "
+        f"and four a bias. Latency of one image, median ratio and 95 % interval over {times['rounds']} interleaved "
+        f"rounds: {ratios}.\n\n{machine(report['host'])}."
+    )
 
 
 def demo() -> str:
