@@ -1,0 +1,391 @@
+"""Where an int8 file loses accuracy: error by layer, worst first, with the reason in words.
+
+Signal to quantization noise ratio (SQNR), in dB: 10 log10(sum x^2 / sum (x - y)^2), x exact and y quantized, over all
+values of all images; the definition of ``onnxruntime.quantization.qdq_loss_debug``.
+
+Error builds up along a model, so the layer whose output is furthest off need not be the one to blame. Layers are
+therefore ranked by `LayerError.own_sqnr_db`: at the model's output, with this one layer quantized and all others
+float. It also sees what no figure taken at the layer itself can: a layer of which one output is a thousand times the
+others has a splendid ratio even when all the others are lost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from toolkit.progress import Step
+
+__all__ = ["InputRange", "LayerError", "LayerReport", "NoiseRatio", "Probe", "diagnose"]
+
+BEST_DB = 20 * math.log10(2**24)
+"""What float32 itself rounds, 144.5 dB: a smaller error counts as that, so that no ratio is infinite."""
+_BATCH = 250
+_MOST = 0.99
+"""Share of values that "most of them" are."""
+
+
+class NoiseRatio:
+    """Signal to quantization noise ratio of values that come in parts."""
+
+    def __init__(self) -> None:
+        self.signal = self.noise = 0.0
+
+    def add(self, exact: NDArray[Any], quantized: NDArray[Any]) -> None:
+        """Take in two arrays of one shape."""
+        wide = exact.astype(np.float64)
+        self.signal += float(np.square(wide).sum())
+        self.noise += float(np.square(wide - quantized).sum())
+
+    @property
+    def db(self) -> float:
+        """The ratio in dB, from -`BEST_DB` to `BEST_DB`; NaN if a value was none."""
+        if math.isnan(self.signal) or math.isnan(self.noise):
+            return math.nan
+        if self.noise <= self.signal * 2.0**-48:
+            return BEST_DB
+        return max(-BEST_DB, 10 * math.log10(self.signal / self.noise)) if self.signal else -BEST_DB
+
+
+class InputRange:
+    """How an activation, in parts, fills the range that its 8 bits were given.
+
+    Args:
+        scale: width of a step.
+        zero_point: the quantized form of 0.
+        dtype: of the quantized form.
+    """
+
+    def __init__(self, scale: float, zero_point: int, dtype: str) -> None:
+        info = np.iinfo(dtype)
+        self._first, self._last = int(info.min), int(info.max)
+        self._scale, self._zero = scale, zero_point
+        self._counts = np.zeros(self._last - self._first + 1, np.int64)
+        self._clipped = 0
+        self.low, self.high = ((end - zero_point) * scale for end in (self._first, self._last))
+        """The least and the greatest value that fit."""
+        self.least, self.greatest = math.inf, -math.inf
+        """The least and the greatest value that came."""
+        self.clipping = self.rounding = 0.0
+        """Sum of squared errors of the values that did not fit, and of those that did."""
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Take in float values of any shape."""
+        wide = values.astype(np.float64).reshape(-1)
+        steps = np.rint(wide / self._scale) + self._zero
+        fits = (steps >= self._first) & (steps <= self._last)
+        held = np.clip(steps, self._first, self._last)
+        errors = np.square(wide - (held - self._zero) * self._scale)
+        self.clipping += float(errors[~fits].sum())
+        self.rounding += float(errors[fits].sum())
+        self._clipped += int((~fits).sum())
+        self._counts += np.bincount((held - self._first).astype(np.int64), minlength=len(self._counts))
+        self.least, self.greatest = min(self.least, float(wide.min())), max(self.greatest, float(wide.max()))
+
+    @property
+    def clipped(self) -> float:
+        """Share of values outside the range by more than half a step."""
+        return self._clipped / int(self._counts.sum())
+
+    @property
+    def used(self) -> float:
+        """Share of the steps that 99 % of the values lie in: what is left when half a percent at each end is cut off.
+
+        The outermost values do not count, because a range that was stretched for a few of them is what this is to find.
+        """
+        reached = np.cumsum(self._counts) / int(self._counts.sum())
+        first = int(np.searchsorted(reached, (1 - _MOST) / 2, side="right"))
+        last = int(np.searchsorted(reached, 1 - (1 - _MOST) / 2, side="left"))
+        return (max(first, last) - first + 1) / len(self._counts)
+
+
+class _Input(Protocol):
+    @property
+    def tensor(self) -> str: ...
+    @property
+    def dtype(self) -> str | None: ...
+    @property
+    def scale(self) -> float | None: ...
+    @property
+    def zero_point(self) -> int | None: ...
+
+
+class _Layer(Protocol):
+    @property
+    def layer(self) -> str: ...
+    @property
+    def operator(self) -> str: ...
+    @property
+    def inputs(self) -> Sequence[_Input]: ...
+    @property
+    def weights(self) -> NDArray[np.float32] | None: ...
+    @property
+    def rounded(self) -> NDArray[np.float32] | None: ...
+    @property
+    def scales(self) -> NDArray[np.float32] | None: ...
+    @property
+    def load(self) -> int | None: ...
+    @property
+    def load_limit(self) -> int | None: ...
+
+
+class Probe(Protocol):
+    """Runs the float32 and the int8 file layer by layer; see `toolkit.conversion.layer_activations`."""
+
+    @property
+    def layers(self) -> Sequence[_Layer]:
+        """The quantized layers."""
+
+    @property
+    def dynamic(self) -> bool:
+        """Scales depend on the input, so it takes one image at a time."""
+
+    def answers(
+        self, feeds: Mapping[str, NDArray[Any]], *, inputs: Collection[int] = (), weights: Collection[int] = ()
+    ) -> list[NDArray[np.float32]]:
+        """The float32 model's answers before softmax, with inputs or weights of some layers rounded."""
+
+    def float32_tensors(
+        self, feeds: Mapping[str, NDArray[Any]]
+    ) -> tuple[list[list[NDArray[np.float32]]], list[NDArray[np.float32] | None]]:
+        """Inputs and output of each layer in the float32 model."""
+
+    def int8_tensors(
+        self, feeds: Mapping[str, NDArray[Any]]
+    ) -> tuple[list[NDArray[np.float32] | None], list[NDArray[np.float32]]]:
+        """Output of each layer in the int8 file, and its answers before softmax."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What one layer of an int8 file does to the answers. None where a figure does not apply.
+
+    Attributes:
+        layer: the Keras layer, as `--keep-float` takes it.
+        operator: as in the int8 file.
+        own_sqnr_db: SQNR at the model's output (before softmax) with only this layer quantized.
+        own_weights_db: the same with only its weights and bias quantized.
+        own_input_db: the same with only its input quantized.
+        sqnr_db: SQNR of the layer's output in the int8 file, with all that went wrong before it.
+        weight_sqnr_db: SQNR of its weights.
+        weights_zeroed: share of its weights that became 0 and were not.
+        range_used: share of its input's quantized range that 99 % of the values lie in; None for a dynamic scale.
+        clipped: share of its input's values that do not fit into the range; None for a dynamic scale.
+        saturation_load: what two paired weights come to; None if the layer's sums are not of that kind.
+        saturation_limit: the most that cannot saturate on x86 without VNNI.
+        reason: in words, where its own error comes from.
+        cause: "weights", "range" (of its input), "clipping", or "mismatch" (its weights are not the float32 file's).
+        per_channel_helps: one weight scale an output would give the middle output at least 6 dB (one bit) more.
+    """
+
+    layer: str
+    operator: str
+    own_sqnr_db: float
+    own_weights_db: float | None
+    own_input_db: float
+    sqnr_db: float | None
+    weight_sqnr_db: float | None
+    weights_zeroed: float | None
+    range_used: float | None
+    clipped: float | None
+    saturation_load: int | None
+    saturation_limit: int | None
+    reason: str
+    cause: str
+    per_channel_helps: bool
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """Error by layer of one int8 file.
+
+    Attributes:
+        images: how many test images it is taken from.
+        layers: worst first.
+        output_sqnr_db: SQNR of the whole int8 file at its output (before softmax); None if not known.
+        advice: what to add to ``toolkit export --quantize`` next; empty if nothing is known to help.
+        unknown: why error by layer is not known for this file; None if it is.
+    """
+
+    images: int
+    layers: list[LayerError]
+    output_sqnr_db: float | None
+    advice: str = ""
+    unknown: str | None = None
+
+    @property
+    def finding(self) -> str:
+        """One line on the worst layer, or why none can be named."""
+        if self.unknown is not None or not self.layers:
+            return f"error by layer is not known: {self.unknown or 'it has no quantized layers'}"
+        worst = self.layers[0]
+        return f"worst int8 layer {worst.layer}: {worst.reason}"
+
+
+def _advice(worst: LayerError, calibration_images: int | None) -> str:
+    keep = f"--keep-float {worst.layer}"
+    match worst.cause:
+        case "mismatch":
+            return ""
+        case "clipping" if calibration_images is not None and calibration_images < _PLENTY:
+            return f"--calibration-images {_PLENTY}, or {keep}"
+        case "weights" if worst.per_channel_helps:
+            return f"--per-channel, or {keep}"
+    return keep
+
+
+_PLENTY = 2000
+"""Calibration images beyond which more of them are not what is missing."""
+
+
+def diagnose(
+    probe: Probe, feeds: Mapping[str, NDArray[Any]], step: Step, calibration_images: int | None = None
+) -> LayerReport:
+    """Error by layer of an int8 file, worst first; memory does not grow with the number of images.
+
+    Args:
+        probe: the two files.
+        feeds: each input by name, the images along its first dimension.
+        step: told of the images done, of images times runs.
+        calibration_images: how many the file's ranges were taken from; None if there were none or it is not known.
+
+    Raises:
+        ValueError: a value is no number, or the layers do not explain what the int8 file answers.
+    """
+    count, size = len(next(iter(feeds.values()))), 1 if probe.dynamic else _BATCH
+    runs = 2 + 3 * len(probe.layers)
+    everything = range(len(probe.layers))
+    own = [[NoiseRatio() for _ in range(3)] for _ in probe.layers]
+    outputs = [NoiseRatio() for _ in probe.layers]
+    ranges = [
+        [None if i.scale is None else InputRange(i.scale, int(i.zero_point or 0), str(i.dtype)) for i in layer.inputs]
+        for layer in probe.layers
+    ]
+    whole, unexplained = NoiseRatio(), NoiseRatio()
+    compared = [False] * len(probe.layers)
+    for done, batch in _batches(feeds, count, size):
+        exact = probe.answers(batch)
+        inputs, exact_outputs = probe.float32_tensors(batch)
+        found_outputs, answers = probe.int8_tensors(batch)
+        _add(whole, exact, answers)
+        _add(unexplained, answers, probe.answers(batch, inputs=everything, weights=everything))
+        for index, ratios in enumerate(own):
+            one = {index}
+            _add(ratios[0], exact, probe.answers(batch, inputs=one, weights=one))
+            _add(ratios[1], exact, probe.answers(batch, weights=one))
+            _add(ratios[2], exact, probe.answers(batch, inputs=one))
+            for each, values in zip(ranges[index], inputs[index], strict=True):
+                if each is not None:
+                    each.add(values)
+            expected, found = exact_outputs[index], found_outputs[index]
+            if expected is not None and found is not None:
+                outputs[index].add(expected, found)
+                compared[index] = True
+        step(done * runs, count * runs, "error by layer")
+    if any(math.isnan(ratio.db) for ratio in (whole, *(each[0] for each in own))):
+        raise ValueError("some of its values are no numbers")
+    # Rounding on a tie can go either way in float and integer arithmetic; more than that has another cause.
+    if unexplained.noise > max(0.25 * whole.noise, 2.0**-40 * whole.signal):
+        raise ValueError("its layers do not account for its answers, so it computes something else as well")
+    layers = [
+        _layer_error(layer, ratios, output.db if known else None, used)
+        for layer, ratios, output, known, used in zip(probe.layers, own, outputs, compared, ranges, strict=True)
+    ]
+    layers.sort(key=lambda layer: layer.own_sqnr_db)
+    return LayerReport(count, layers, whole.db, _advice(layers[0], calibration_images))
+
+
+def _batches(feeds: Mapping[str, NDArray[Any]], count: int, size: int) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    for start in range(0, count, size):
+        yield min(start + size, count), {name: array[start : start + size] for name, array in feeds.items()}
+
+
+def _add(ratio: NoiseRatio, exact: Sequence[NDArray[Any]], quantized: Sequence[NDArray[Any]]) -> None:
+    for one, other in zip(exact, quantized, strict=True):
+        ratio.add(one, other)
+
+
+def _layer_error(
+    layer: _Layer, own: Sequence[NoiseRatio], output_db: float | None, ranges: Sequence[InputRange | None]
+) -> LayerError:
+    both, weights, inputs = (ratio.db for ratio in own)
+    known = [each for each in ranges if each is not None]
+    weight_ratio = NoiseRatio()
+    zeroed = None
+    if layer.weights is not None and layer.rounded is not None:
+        weight_ratio.add(layer.weights, layer.rounded)
+        zeroed = float(((layer.rounded == 0) & (layer.weights != 0)).mean())
+    by_weights = layer.weights is not None and weights < inputs
+    cause, reason = _weights_reason(layer, zeroed or 0.0) if by_weights else _input_reason(layer, ranges)
+    return LayerError(
+        layer=layer.layer,
+        operator=layer.operator,
+        own_sqnr_db=both,
+        own_weights_db=weights if layer.weights is not None else None,
+        own_input_db=inputs,
+        sqnr_db=output_db,
+        weight_sqnr_db=weight_ratio.db if layer.weights is not None else None,
+        weights_zeroed=zeroed,
+        range_used=min(each.used for each in known) if known else None,
+        clipped=max(each.clipped for each in known) if known else None,
+        saturation_load=layer.load,
+        saturation_limit=layer.load_limit,
+        reason=reason,
+        cause=cause,
+        per_channel_helps=_per_channel_helps(layer),
+    )
+
+
+def _weights_reason(layer: _Layer, zeroed: float) -> tuple[str, str]:
+    if layer.weights is None or layer.rounded is None or layer.scales is None:
+        raise ValueError(f"{layer.layer} has no weights to find a reason in")
+    off = float((np.abs(layer.weights - layer.rounded) / layer.scales).max())
+    if off > 0.75:  # rounding is half a step; with portable scales a hair more at the ends
+        return "mismatch", f"its weights are not those of the float32 file, they are off by up to {off:.0f} steps"
+    sizes = np.abs(layer.weights[layer.weights != 0])
+    spread = f"from {np.median(sizes):.1g} (median) to {sizes.max():.2g}"
+    scale = "one scale" if len(layer.scales) == 1 else "a scale each output"
+    return "weights", f"its weights have {scale} for values {spread}, {zeroed:.0%} of them become 0"
+
+
+def _input_reason(layer: _Layer, ranges: Sequence[InputRange | None]) -> tuple[str, str]:
+    found = [(each, span) for each, span in zip(layer.inputs, ranges, strict=True) if span is not None]
+    if not found:
+        return "range", f"its input {layer.inputs[0].tensor} is too uneven for one 8-bit scale an image"
+    worst, span = max(found, key=lambda pair: pair[1].clipping + pair[1].rounding)
+    if span.clipping > span.rounding:
+        return "clipping", (
+            f"{span.clipped:.1%} of its input {worst.tensor} is clipped to {span.low:.3g} to {span.high:.3g}, "
+            f"where values reach from {span.least:.3g} to {span.greatest:.3g}"
+        )
+    return "range", (
+        f"99 % of its input {worst.tensor} lies in {span.used:.1%} of the quantized range "
+        f"{span.low:.3g} to {span.high:.3g}"
+    )
+
+
+def _per_channel_helps(layer: _Layer) -> bool:
+    if layer.weights is None or layer.rounded is None or layer.scales is None or len(layer.scales) > 1:
+        return False
+    scales = np.abs(layer.weights).max(axis=0) / np.float32(127)
+    scales = np.where(scales > 0, scales, np.float32(1))
+    finer = np.rint(layer.weights / scales) * scales
+    return _middle_db(layer.weights, finer) >= _middle_db(layer.weights, layer.rounded) + 6
+
+
+def _middle_db(weights: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
+    """The median over outputs: that of all weights together is the largest output's, whatever becomes of the others."""
+    ratios = []
+    for exact, quantized in zip(weights.T, rounded.T, strict=True):
+        ratio = NoiseRatio()
+        ratio.add(exact, quantized)
+        ratios.append(ratio.db)
+    return float(np.median(ratios))
