@@ -29,8 +29,8 @@ __all__ = ["InputRange", "LayerError", "LayerReport", "NoiseRatio", "Probe", "di
 BEST_DB = 20 * math.log10(2**24)
 """What float32 itself rounds, 144.5 dB: a smaller error counts as that, so that no ratio is infinite."""
 _BATCH = 250
-_MOST = 0.99
-"""Share of values that "most of them" are."""
+_POOR_DB = 20.0
+"""A layer that alone does worse than this, noise of a tenth of the answers' own size, needs something done about it."""
 
 
 class NoiseRatio:
@@ -66,45 +66,47 @@ class InputRange:
 
     def __init__(self, scale: float, zero_point: int, dtype: str) -> None:
         info = np.iinfo(dtype)
-        self._first, self._last = int(info.min), int(info.max)
-        self._scale, self._zero = scale, zero_point
-        self._counts = np.zeros(self._last - self._first + 1, np.int64)
-        self._clipped = 0
-        self.low, self.high = ((end - zero_point) * scale for end in (self._first, self._last))
+        self._scale = scale
+        self.low, self.high = ((int(end) - zero_point) * scale for end in (info.min, info.max))
         """The least and the greatest value that fit."""
-        self.least, self.greatest = math.inf, -math.inf
-        """The least and the greatest value that came."""
         self.clipping = self.rounding = 0.0
         """Sum of squared errors of the values that did not fit, and of those that did."""
+        self._count = self._clipped = 0
+        self._least, self._greatest = np.array(math.inf), np.array(-math.inf)
 
     def add(self, values: NDArray[Any]) -> None:
-        """Take in float values of any shape."""
-        wide = values.astype(np.float64).reshape(-1)
-        steps = np.rint(wide / self._scale) + self._zero
-        fits = (steps >= self._first) & (steps <= self._last)
-        held = np.clip(steps, self._first, self._last)
-        errors = np.square(wide - (held - self._zero) * self._scale)
+        """Take in float values of shape (images, units): a unit is a neuron, or one place of a map."""
+        wide = values.astype(np.float64)
+        # Half a step beyond the last one still rounds to it.
+        fits = (wide >= self.low - self._scale / 2) & (wide <= self.high + self._scale / 2)
+        steps = np.rint((np.clip(wide, self.low, self.high) - self.low) / self._scale)
+        errors = np.square(wide - (steps * self._scale + self.low))
         self.clipping += float(errors[~fits].sum())
         self.rounding += float(errors[fits].sum())
         self._clipped += int((~fits).sum())
-        self._counts += np.bincount((held - self._first).astype(np.int64), minlength=len(self._counts))
-        self.least, self.greatest = min(self.least, float(wide.min())), max(self.greatest, float(wide.max()))
+        self._count += wide.size
+        self._least = np.minimum(self._least, wide.min(axis=0))
+        self._greatest = np.maximum(self._greatest, wide.max(axis=0))
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The least and the greatest value that came."""
+        return float(self._least.min()), float(self._greatest.max())
 
     @property
     def clipped(self) -> float:
         """Share of values outside the range by more than half a step."""
-        return self._clipped / int(self._counts.sum())
+        return self._clipped / self._count
 
     @property
     def used(self) -> float:
-        """Share of the steps that 99 % of the values lie in: what is left when half a percent at each end is cut off.
+        """Share of the range between the least and the greatest value of the middle unit; 0 if no unit ever changes.
 
-        The outermost values do not count, because a range that was stretched for a few of them is what this is to find.
+        The middle one of those that change, because all units together fill a range that one of them stretched.
         """
-        reached = np.cumsum(self._counts) / int(self._counts.sum())
-        first = int(np.searchsorted(reached, (1 - _MOST) / 2, side="right"))
-        last = int(np.searchsorted(reached, 1 - (1 - _MOST) / 2, side="left"))
-        return (max(first, last) - first + 1) / len(self._counts)
+        spans = np.clip(self._greatest, self.low, self.high) - np.clip(self._least, self.low, self.high)
+        changing = spans[self._greatest > self._least]
+        return float(np.median(changing) / (self.high - self.low)) if changing.size else 0.0
 
 
 class _Input(Protocol):
@@ -177,7 +179,7 @@ class LayerError:
         sqnr_db: SQNR of the layer's output in the int8 file, with all that went wrong before it.
         weight_sqnr_db: SQNR of its weights.
         weights_zeroed: share of its weights that became 0 and were not.
-        range_used: share of its input's quantized range that 99 % of the values lie in; None for a dynamic scale.
+        range_used: share of its input's quantized range that the middle unit spans; None for a dynamic scale.
         clipped: share of its input's values that do not fit into the range; None for a dynamic scale.
         saturation_load: what two paired weights come to; None if the layer's sums are not of that kind.
         saturation_limit: the most that cannot saturate on x86 without VNNI.
@@ -230,15 +232,17 @@ class LayerReport:
         return f"worst int8 layer {worst.layer}: {worst.reason}"
 
 
-def _advice(worst: LayerError, calibration_images: int | None) -> str:
-    keep = f"--keep-float {worst.layer}"
-    match worst.cause:
-        case "mismatch":
-            return ""
-        case "clipping" if calibration_images is not None and calibration_images < _PLENTY:
-            return f"--calibration-images {_PLENTY}, or {keep}"
-        case "weights" if worst.per_channel_helps:
-            return f"--per-channel, or {keep}"
+def _advice(layers: Sequence[LayerError], calibration_images: int | None) -> str:
+    """What helps the worst layer and all others that are poor."""
+    poor = [layers[0], *(layer for layer in layers[1:] if layer.own_sqnr_db < _POOR_DB)]
+    causes = {layer.cause for layer in poor}
+    if "mismatch" in causes:
+        return ""
+    keep = " ".join(f"--keep-float {name}" for name in dict.fromkeys(layer.layer for layer in poor))
+    if causes == {"clipping"} and calibration_images is not None and calibration_images < _PLENTY:
+        return f"--calibration-images {_PLENTY}, or {keep}"
+    if causes == {"weights"} and all(layer.per_channel_helps for layer in poor):
+        return f"--per-channel, or {keep}"
     return keep
 
 
@@ -284,7 +288,7 @@ def diagnose(
             _add(ratios[2], exact, probe.answers(batch, inputs=one))
             for each, values in zip(ranges[index], inputs[index], strict=True):
                 if each is not None:
-                    each.add(values)
+                    each.add(values.reshape(len(next(iter(batch.values()))), -1))
             expected, found = exact_outputs[index], found_outputs[index]
             if expected is not None and found is not None:
                 outputs[index].add(expected, found)
@@ -300,7 +304,7 @@ def diagnose(
         for layer, ratios, output, known, used in zip(probe.layers, own, outputs, compared, ranges, strict=True)
     ]
     layers.sort(key=lambda layer: layer.own_sqnr_db)
-    return LayerReport(count, layers, whole.db, _advice(layers[0], calibration_images))
+    return LayerReport(count, layers, whole.db, _advice(layers, calibration_images))
 
 
 def _batches(feeds: Mapping[str, NDArray[Any]], count: int, size: int) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
@@ -351,7 +355,7 @@ def _weights_reason(layer: _Layer, zeroed: float) -> tuple[str, str]:
     if off > 0.75:  # rounding is half a step; with portable scales a hair more at the ends
         return "mismatch", f"its weights are not those of the float32 file, they are off by up to {off:.0f} steps"
     sizes = np.abs(layer.weights[layer.weights != 0])
-    spread = f"from {np.median(sizes):.1g} (median) to {sizes.max():.2g}"
+    spread = f"from {_number(np.median(sizes))} (median) to {_number(sizes.max())}"
     scale = "one scale" if len(layer.scales) == 1 else "a scale each output"
     return "weights", f"its weights have {scale} for values {spread}, {zeroed:.0%} of them become 0"
 
@@ -363,13 +367,17 @@ def _input_reason(layer: _Layer, ranges: Sequence[InputRange | None]) -> tuple[s
     worst, span = max(found, key=lambda pair: pair[1].clipping + pair[1].rounding)
     if span.clipping > span.rounding:
         return "clipping", (
-            f"{span.clipped:.1%} of its input {worst.tensor} is clipped to {span.low:.3g} to {span.high:.3g}, "
-            f"where values reach from {span.least:.3g} to {span.greatest:.3g}"
+            f"{span.clipped:.1%} of its input {worst.tensor} is clipped to the range {_number(span.low)} to "
+            f"{_number(span.high)}, but values reach from {_number(span.reach[0])} to {_number(span.reach[1])}"
         )
     return "range", (
-        f"99 % of its input {worst.tensor} lies in {span.used:.1%} of the quantized range "
-        f"{span.low:.3g} to {span.high:.3g}"
+        f"the middle unit of its input {worst.tensor} uses {span.used:.1%} of the quantized range "
+        f"{_number(span.low)} to {_number(span.high)}"
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.2g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def _per_channel_helps(layer: _Layer) -> bool:
