@@ -92,6 +92,7 @@ def _print_layers(name: str, found: LayerReport, *, to_stderr: bool) -> None:
         [
             layer.layer,
             layer.operator,
+            _figure(layer.own_labels_changed, ".1%"),
             _figure(layer.own_sqnr_db, ".1f"),
             _figure(layer.own_weights_db, ".1f"),
             _figure(layer.own_input_db, ".1f"),
@@ -102,10 +103,23 @@ def _print_layers(name: str, found: LayerReport, *, to_stderr: bool) -> None:
         ]
         for layer in found.layers
     ]
-    columns = ["", "operator", "alone, dB", "weights", "input", "so far, dB", "range used", "clipped", "pair load"]
-    title = f"{name}: error by layer, worst first, as signal to quantization noise on {found.images:,} images"
-    print_table(title, columns, rows, to_stderr=to_stderr)
-    note("alone: of the answers, with only this layer (its weights, its input) in int8; so far: of its output")
+    columns = [
+        "",
+        "operator",
+        "labels",
+        "alone, dB",
+        "weights",
+        "input",
+        "so far, dB",
+        "range used",
+        "clipped",
+        "pair load",
+    ]
+    print_table(f"{name}: error by layer, worst first, on {found.images:,} images", columns, rows, to_stderr=to_stderr)
+    note(
+        "labels: changed by this layer alone in int8; alone: signal to quantization noise of the answers then, and with\n"
+        "its weights or its input alone; so far: of its output in the whole file"
+    )
     note(found.finding)
 
 

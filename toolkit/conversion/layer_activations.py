@@ -158,6 +158,9 @@ class LayerProbe:
                     output=next((n for n in (_plain(entry.node.output[0]), node.output[0]) if n in shared), None),
                 )
             )
+        shape = original.graph.output[0].type.tensor_type.shape.dim
+        self.classifies = len(original.graph.output) == 1 and len(shape) == 2
+        """It has one answer an image, a figure a class."""
         self._answers = [_before_softmax(original, value.name) for value in original.graph.output]
         if not set(self._answers) <= shared:
             raise ModelError(f"the int8 file does not have the float32 file's output {', '.join(self._answers)}")
