@@ -117,8 +117,8 @@ def _print_layers(name: str, found: LayerReport, *, to_stderr: bool) -> None:
     ]
     print_table(f"{name}: error by layer, worst first, on {found.images:,} images", columns, rows, to_stderr=to_stderr)
     note(
-        "labels: changed by this layer alone in int8; alone: signal to quantization noise of the answers then, and with\n"
-        "its weights or its input alone; so far: of its output in the whole file"
+        "labels: changed by this layer alone in int8; alone: signal to quantization noise of the answers then,\n"
+        "and with its weights or its input alone; so far: of its output in the whole file"
     )
     note(found.finding)
 

@@ -31,6 +31,14 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.qdq_loss_debug import modify_model_output_intermediate_tensors
 
 from toolkit.conversion.keras_to_onnx import quiet_converters
+from toolkit.conversion.quantized_layers import (
+    BEFORE,
+    LAST,
+    FoundLayer,
+    QuantizedInput,
+    float32_name,
+    quantized_layers,
+)
 from toolkit.conversion.saturation import as_matrix, layer_loads
 from toolkit.errors import ModelError
 
@@ -39,35 +47,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LayerProbe", "QuantizedInput", "QuantizedLayer"]
+__all__ = ["LayerProbe", "QuantizedLayer"]
 
-# What the runtime's quantizer and its debugging functions append to the names of the float32 graph.
-_WEIGHTS, _BEFORE, _AFTER, _OPENED = (
-    "_quantized",
-    "_QuantizeLinear_Input",
-    "_DequantizeLinear_Output",
-    "_ReshapedSavedOutput",
-)
-# These only hand values on, in the same steps as they came.
-_PASSING = {"Clip", "Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
-_LAST = {"Softmax", "LogSoftmax", "Sigmoid"}
-
-
-@dataclass(frozen=True)
-class QuantizedInput:
-    """An activation that a layer takes in 8 bits.
-
-    Attributes:
-        tensor: its name in the float32 graph.
-        dtype: of its quantized form; None if its scale is computed anew for each input (dynamic).
-        scale: width of a step; None if dynamic.
-        zero_point: the quantized form of 0; None if dynamic.
-    """
-
-    tensor: str
-    dtype: str | None = None
-    scale: float | None = None
-    zero_point: int | None = None
+_OPENED = "_ReshapedSavedOutput"  # what the runtime's debugging function appends to a tensor's name
+_CUT = {"Clip", "Relu"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,8 @@ class QuantizedLayer:
         scales: of the weights, shape (1,) or (outputs,); None if it has none.
         load: what two paired weights come to (see `toolkit.conversion.saturation`); None if that does not apply.
         load_limit: the most that cannot saturate.
-        output: the tensor to compare, which both files have; None if there is none.
+        output: the tensor to compare, by its name in the float32 graph; None if the int8 graph has no counterpart.
+        counterpart: its name in the int8 graph.
     """
 
     layer: str
@@ -95,24 +79,7 @@ class QuantizedLayer:
     load: int | None
     load_limit: int | None
     output: str | None
-
-
-@dataclass(frozen=True)
-class _Constant:
-    """A tensor that is stored in 8 (a bias: 32) bits: its float32 name, and its values as the int8 file has them."""
-
-    name: str
-    rounded: NDArray[np.float32]
-    scales: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What the int8 file says of one layer."""
-
-    node: onnx.NodeProto
-    inputs: tuple[QuantizedInput, ...]
-    constants: tuple[_Constant, ...]
+    counterpart: str | None
 
 
 class LayerProbe:
@@ -131,13 +98,13 @@ class LayerProbe:
 
     def __init__(self, float32: bytes, int8: bytes, keras_layers: Sequence[str]) -> None:
         original, quantized = onnx.load_from_string(float32), onnx.load_from_string(int8)
-        found = _layers_of(quantized)
+        found = quantized_layers(quantized)
         if not found:
             raise ModelError("the int8 file has no layer whose 8-bit inputs are understood")
         self.dynamic = any(each.dtype is None for entry in found for each in entry.inputs)
         """Scales depend on the input: to see what a device sees, give one image at a time."""
         constants = {t.name: numpy_helper.to_array(t) for t in original.graph.initializer}
-        shared = _tensors(original) & _tensors(quantized)
+        pairs = _Pairs(original, quantized)
         loads = {load.layer: load for load in layer_loads(quantized)}
         probe = _Builder(original)
         self.layers: list[QuantizedLayer] = []
@@ -155,15 +122,14 @@ class LayerProbe:
                     scales=weights.scales if weights else None,
                     load=load.load if load else None,
                     load_limit=load.limit if load and load.weights == "int8" else None,
-                    output=next((n for n in (_plain(entry.node.output[0]), node.output[0]) if n in shared), None),
+                    **pairs.of(entry.node, node),
                 )
             )
         shape = original.graph.output[0].type.tensor_type.shape.dim
         self.classifies = len(original.graph.output) == 1 and len(shape) == 2
         """It has one answer an image, a figure a class."""
         self._answers = [_before_softmax(original, value.name) for value in original.graph.output]
-        if not set(self._answers) <= shared:
-            raise ModelError(f"the int8 file does not have the float32 file's output {', '.join(self._answers)}")
+        self._int8_answers = [pairs.of_answer(name) for name in self._answers]
         self._probe, self._int8 = _open(probe.model), _open(quantized)
 
     def answers(
@@ -185,7 +151,8 @@ class LayerProbe:
         self, feeds: Mapping[str, NDArray[Any]]
     ) -> tuple[list[list[NDArray[np.float32]]], list[NDArray[np.float32] | None]]:
         """Inputs and output of each layer in the float32 model, flat; None for an output that only one file has."""
-        names = [*(each.tensor for layer in self.layers for each in layer.inputs), *self._outputs()]
+        names = [each.tensor for layer in self.layers for each in layer.inputs]
+        names += [layer.output for layer in self.layers if layer.output]
         arrays = dict(zip(names, self._run_probe(feeds, names, (), ()), strict=True))
         inputs = [[arrays[each.tensor] for each in layer.inputs] for layer in self.layers]
         return inputs, [arrays[layer.output] if layer.output else None for layer in self.layers]
@@ -194,14 +161,11 @@ class LayerProbe:
         self, feeds: Mapping[str, NDArray[Any]]
     ) -> tuple[list[NDArray[np.float32] | None], list[NDArray[np.float32]]]:
         """Output of each layer in the int8 file, and its answers before softmax, all flat."""
-        names = [*self._outputs(), *self._answers]
+        names = [*(layer.counterpart for layer in self.layers if layer.counterpart), *self._int8_answers]
         found = self._int8.run([name + _OPENED for name in names], dict(feeds))
         arrays = dict(zip(names, found, strict=True))
-        outputs = [arrays[layer.output] if layer.output else None for layer in self.layers]
-        return outputs, [arrays[name] for name in self._answers]
-
-    def _outputs(self) -> list[str]:
-        return [layer.output for layer in self.layers if layer.output]
+        outputs = [arrays[layer.counterpart] if layer.counterpart else None for layer in self.layers]
+        return outputs, [arrays[name] for name in self._int8_answers]
 
     def _run_probe(
         self, feeds: Mapping[str, NDArray[Any]], names: list[str], inputs: Collection[int], weights: Collection[int]
@@ -214,6 +178,36 @@ class LayerProbe:
         return found
 
 
+class _Pairs:
+    """Which tensor of the int8 graph is which of the float32 graph."""
+
+    def __init__(self, original: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
+        self._float = {name: node.op_type for node in original.graph.node for name in node.output}
+        self._int8 = {name: node.op_type for node in quantized.graph.node for name in node.output}
+        self._quantizers = {n.input[0]: n.output[0] for n in quantized.graph.node if n.op_type == "QuantizeLinear"}
+        self._dequantizers = {n.input[0]: n.output[0] for n in quantized.graph.node if n.op_type == "DequantizeLinear"}
+
+    def of(self, quantized: onnx.NodeProto, node: onnx.NodeProto) -> dict[str, str | None]:
+        """What one layer gives, in both graphs."""
+        given = quantized.output[0]
+        # Of a dynamic layer the float32 graph's own name is at the end of its chain of operators.
+        output = next((name for name in (float32_name(given), node.output[0]) if name in self._float), None)
+        counterpart = given if output == float32_name(given) else output
+        if output is not None and self._float[output] in _CUT and quantized.op_type not in _CUT:
+            # The quantizer drops a Relu whose work the range of its QuantizeLinear does.
+            counterpart = self._dequantizers.get(self._quantizers.get(given, ""))
+        if output is None or counterpart not in self._int8:
+            return {"output": None, "counterpart": None}
+        return {"output": output, "counterpart": counterpart}
+
+    def of_answer(self, name: str) -> str:
+        """The answer before it is quantized, where it is."""
+        found = next((each for each in (name + BEFORE, name) if each in self._int8), None)
+        if found is None:
+            raise ModelError(f"the int8 file does not have the float32 file's output {name}")
+        return found
+
+
 class _Builder:
     """Puts switches into a copy of the float32 graph."""
 
@@ -223,23 +217,22 @@ class _Builder:
         del self.model.graph.value_info[:]
         self._original = original
         self._constants = {t.name: list(t.dims) for t in original.graph.initializer}
-        self._tensors = _tensors(original)
         # By position, as the copy's nodes are edited.
         copies: list[onnx.NodeProto] = list(self.model.graph.node)
         self._nodes: list[tuple[onnx.NodeProto, onnx.NodeProto]] = list(zip(original.graph.node, copies, strict=True))
 
-    def switch(self, index: int, found: _Found) -> onnx.NodeProto:
+    def switch(self, index: int, found: FoundLayer) -> onnx.NodeProto:
         """Put in the switches of one layer; the float32 graph's own node is returned."""
         taken = {each.tensor for each in found.inputs}
         for constant in found.constants:
             if self._constants.get(constant.name) != list(constant.rounded.shape):
                 raise ModelError(f"the float32 file has no tensor {constant.name} of the int8 file's shape")
         weights = {c.name for c in found.constants if c.rounded.ndim > 1}
-        output = _plain(found.node.output[0])
+        # By what it takes: what it gives may be called after a bias or a Relu that the quantizer took in.
         nodes = [
             (node, copy)
             for node, copy in self._nodes
-            if taken <= {*node.input} and (weights & {*node.input} if weights else output in node.output)
+            if taken <= {*node.input} and (weights & {*node.input} if weights else node.op_type == found.node.op_type)
         ]
         if len(nodes) != 1:
             raise ModelError(f"the float32 file has no one operator that takes {', '.join(sorted(taken | weights))}")
@@ -283,87 +276,10 @@ class _Builder:
             nodes.insert(at + offset, each)
 
 
-def _layers_of(model: onnx.ModelProto) -> list[_Found]:
-    """Each operator with 8-bit inputs, static (between DequantizeLinear and QuantizeLinear) or dynamic, in order."""
-    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    producers = {output: node for node in model.graph.node for output in node.output}
-    found = []
-    for node in model.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        if node.op_type in ("MatMulInteger", "ConvInteger"):
-            found.append(_dynamic_layer(node, stored, producers))
-            continue
-        sources = [producers[name] for name in node.input if name in producers]
-        dequantizers = [source for source in sources if source.op_type == "DequantizeLinear"]
-        inputs = tuple(_static_input(each, stored, producers) for each in dequantizers if each.input[0] not in stored)
-        constants = tuple(_constant(each, stored) for each in dequantizers if each.input[0] in stored)
-        if inputs and (constants or node.op_type not in _PASSING):
-            found.append(_Found(node, inputs, constants))
-    return found
-
-
-def _static_input(
-    dequantizer: onnx.NodeProto, stored: dict[str, NDArray[Any]], producers: dict[str, onnx.NodeProto]
-) -> QuantizedInput:
-    source = producers.get(dequantizer.input[0])
-    # Raw pixels are quantized as they come: only the DequantizeLinear knows the float tensor's name.
-    name = source.input[0] if source and source.op_type == "QuantizeLinear" else dequantizer.output[0]
-    scale, zero = stored[dequantizer.input[1]], stored[dequantizer.input[2]]
-    if scale.size != 1:
-        raise ModelError(f"{name} has {scale.size} scales; activations with more than one are not understood")
-    return QuantizedInput(_plain(name), zero.dtype.name, float(scale.reshape(())), int(zero.reshape(())))
-
-
-def _constant(dequantizer: onnx.NodeProto, stored: dict[str, NDArray[Any]]) -> _Constant:
-    values, scale, zero = (stored[name] for name in dequantizer.input)
-    axis = next((a.i for a in dequantizer.attribute if a.name == "axis"), 1)
-    return _Constant(dequantizer.input[0].removesuffix(_WEIGHTS), *_dequantized(values, scale, zero, axis))
-
-
-def _dynamic_layer(
-    node: onnx.NodeProto, stored: dict[str, NDArray[Any]], producers: dict[str, onnx.NodeProto]
-) -> _Found:
-    name = node.input[1].removesuffix(_WEIGHTS)
-    source = producers.get(node.input[0])
-    needed = (node.input[1], f"{name}_scale", *node.input[3:4])
-    if source is None or source.op_type != "DynamicQuantizeLinear" or not set(needed) <= stored.keys():
-        raise ModelError(f"{node.op_type} of {name} is not as the runtime's dynamic quantizer writes it")
-    values, scale = stored[node.input[1]], stored[f"{name}_scale"]
-    zero = stored[node.input[3]] if len(node.input) > 3 else np.zeros_like(scale, values.dtype)
-    axis = 0 if node.op_type == "ConvInteger" else values.ndim - 1
-    constant = _Constant(name, *_dequantized(values, scale, zero, axis))
-    return _Found(node, (QuantizedInput(source.input[0]),), (constant,))
-
-
-def _dequantized(
-    values: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any], axis: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Stored values as float32, and their scales as a flat array."""
-    flat = scale.reshape(-1).astype(np.float32)
-    shape = [1] * values.ndim
-    if len(flat) > 1:
-        shape[axis] = len(flat)
-    elif values.ndim == 0:
-        shape = []
-    wide = values.astype(np.int64) - zero.reshape(-1).astype(np.int64).reshape(
-        shape if zero.size > 1 else [1] * values.ndim
-    )
-    return (wide.astype(np.float32) * flat.reshape(shape)).astype(np.float32), flat
-
-
-def _plain(name: str) -> str:
-    return name.removesuffix(_AFTER).removesuffix(_BEFORE)
-
-
-def _tensors(model: onnx.ModelProto) -> set[str]:
-    return {name for node in model.graph.node for name in node.output}
-
-
 def _before_softmax(model: onnx.ModelProto, output: str) -> str:
     """A softmax hides an error where it is sure of itself, so answers are compared before it."""
     node = next(n for n in model.graph.node if output in n.output)
-    return node.input[0] if node.op_type in _LAST else output
+    return node.input[0] if node.op_type in LAST else output
 
 
 def _keras_layer(tensor: str, names: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ __all__ = ["LayerError", "LayerReport", "Probe", "diagnose"]
 
 _BATCH = 250
 _MANY = 0.01
-"""Share of labels changed by one layer from which on labels rank it: of 1,000 images ten, more than chance moves."""
+"""Share of labels changed by one layer from which on labels rank it, if it is ten images at least."""
 _POOR_DB = 25.0
 """Where there are no labels, a layer that alone does worse needs something done about it: noise of 6 % of the answers.
 On the reference model 27 dB changed 2 % of the labels."""
@@ -166,9 +166,9 @@ class LayerReport:
         return f"worst int8 layer {worst.layer}: {worst.reason}"
 
 
-def _advice(layers: Sequence[LayerError], calibration_images: int | None) -> str:
+def _advice(layers: Sequence[LayerError], images: int, calibration_images: int | None) -> str:
     """What helps the worst layer and all others that are poor."""
-    poor = [layers[0], *(layer for layer in layers[1:] if _is_poor(layer))]
+    poor = [layers[0], *(layer for layer in layers[1:] if _is_poor(layer, images))]
     causes = {layer.cause for layer in poor}
     if "mismatch" in causes:
         return ""
@@ -180,9 +180,9 @@ def _advice(layers: Sequence[LayerError], calibration_images: int | None) -> str
     return keep
 
 
-def _is_poor(layer: LayerError) -> bool:
+def _is_poor(layer: LayerError, images: int) -> bool:
     changed = layer.own_labels_changed
-    return layer.own_sqnr_db < _POOR_DB if changed is None else changed >= _MANY
+    return layer.own_sqnr_db < _POOR_DB if changed is None else _are_many(changed, images)
 
 
 _PLENTY = 2000
@@ -212,11 +212,15 @@ class _Change:
     @property
     def rank(self) -> tuple[float, float]:
         """Smaller is worse."""
-        return _rank(self.changed, self.ratio.db)
+        return _rank(self.changed, self.ratio.db, self._images)
 
 
-def _rank(changed: float | None, db: float) -> tuple[float, float]:
-    return (-changed if changed is not None and changed >= _MANY else 0.0, db)
+def _rank(changed: float | None, db: float, images: int) -> tuple[float, float]:
+    return (-changed if changed is not None and _are_many(changed, images) else 0.0, db)
+
+
+def _are_many(changed: float, images: int) -> bool:
+    return changed >= _MANY and round(changed * images) >= 10
 
 
 def diagnose(
@@ -274,8 +278,8 @@ def diagnose(
         _layer_error(layer, changes, output.db if known else None, used)
         for layer, changes, output, known, used in zip(probe.layers, own, outputs, compared, ranges, strict=True)
     ]
-    layers.sort(key=lambda layer: _rank(layer.own_labels_changed, layer.own_sqnr_db))
-    return LayerReport(count, layers, whole.ratio.db, _advice(layers, calibration_images))
+    layers.sort(key=lambda layer: _rank(layer.own_labels_changed, layer.own_sqnr_db, count))
+    return LayerReport(count, layers, whole.ratio.db, _advice(layers, count, calibration_images))
 
 
 def _layer_error(
