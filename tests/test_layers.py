@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -255,6 +254,29 @@ def test_convolutions_residuals_and_several_inputs(tmp_path: Path, poison: str, 
         assert report.advice == f"--per-channel, or --keep-float {poison}"
 
 
+def test_no_error_leaves_the_diagnosis(
+    fashion_mnist: FashionMnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolkit import artifact, diagnosis
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("toolkit.conversion.layer_activations.LayerProbe", fails)
+    folder = breaking.copy_of(REFERENCE, tmp_path)
+    model = load_keras(folder / "model.keras")
+    report = diagnosis.error_by_layer(folder, model, artifact.load_manifest(folder), fashion_mnist, silent_step)
+    assert (report.unknown, report.layers) == ("MemoryError", [])
+
+
+def test_values_that_are_no_numbers_are_refused(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+    folder = breaking.copy_of(REFERENCE, tmp_path)
+    breaking.edit(folder, "model.onnx", breaking.put_nan)
+    probe = _probe((folder / "model.int8.onnx").read_bytes(), folder / "model.onnx")
+    with pytest.raises(ValueError, match="no numbers"):
+        _report(probe, fashion_mnist.test_images[:10])
+
+
 def test_files_that_do_not_belong_together_are_refused(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
     int8 = _int8(tmp_path / "m.onnx", fashion_mnist)
     onnx.save(_residual(""), tmp_path / "other.onnx")
@@ -442,4 +464,3 @@ def test_an_int8_file_of_others_is_judged_and_its_layers_said_to_be_unknown(
     assert "worst int8 layer" not in finished.error_line
     (line,) = [line for line in finished.err.splitlines() if "error by layer is not known" in line]
     assert says in line
-    shutil.rmtree(artifact)
