@@ -114,7 +114,10 @@ class LayerProbe:
             load = loads.get(weights.name) if weights else None
             self.layers.append(
                 QuantizedLayer(
-                    layer=_keras_layer(weights.name if weights else node.output[0], keras_layers),
+                    # A weight's tensor is named by its path in Keras, and `--keep-float` takes what stands before it.
+                    layer=weights.name.rpartition("/")[0] or weights.name
+                    if weights
+                    else _keras_layer(node.output[0], keras_layers),
                     operator=entry.node.op_type,
                     inputs=entry.inputs,
                     weights=as_matrix(node, constants[weights.name]) if weights else None,
@@ -125,10 +128,11 @@ class LayerProbe:
                     **pairs.of(entry.node, node),
                 )
             )
-        shape = original.graph.output[0].type.tensor_type.shape.dim
-        self.classifies = len(original.graph.output) == 1 and len(shape) == 2
+        # Logits and the probabilities made of them are one answer.
+        self._answers = list(dict.fromkeys(_before_softmax(original, value.name) for value in original.graph.output))
+        shapes = [value.type.tensor_type.shape.dim for value in original.graph.output]
+        self.classifies = len(self._answers) == 1 and all(len(shape) == 2 for shape in shapes)
         """It has one answer an image, a figure a class."""
-        self._answers = [_before_softmax(original, value.name) for value in original.graph.output]
         self._int8_answers = [pairs.of_answer(name) for name in self._answers]
         self._probe, self._int8 = _open(probe.model), _open(quantized)
 

@@ -172,7 +172,11 @@ def _advice(layers: Sequence[LayerError], images: int, calibration_images: int |
     causes = {layer.cause for layer in poor}
     if "mismatch" in causes:
         return ""
-    keep = " ".join(f"--keep-float {name}" for name in dict.fromkeys(layer.layer for layer in poor))
+    weighted = {layer.layer for layer in layers if layer.weight_sqnr_db is not None}
+    names = [name for name in dict.fromkeys(layer.layer for layer in poor) if name in weighted]
+    if not names or weighted <= set(names):  # only layers with weights can be kept, and something must be left
+        return ""
+    keep = " ".join(f"--keep-float {name}" for name in names)
     if causes == {"clipping"} and calibration_images is not None and calibration_images < _PLENTY:
         return f"--calibration-images {_PLENTY}, or {keep}"
     if causes == {"weights"} and all(layer.per_channel_helps for layer in poor):
