@@ -30,6 +30,7 @@ from toolkit.artifact import (
     TrainingRecord,
 )
 from toolkit.data import CLASS_NAMES
+from toolkit.diagnosis import error_by_layer
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import load_keras, predict_keras
 from toolkit.predictor import PROBABILITIES, read_checked
@@ -84,12 +85,22 @@ class ExportOptions:
 
 
 class FailedGatesError(GateError):
-    """Verification failed; carries its report."""
+    """Verification failed; carries its report.
 
-    def __init__(self, report: VerificationReport, consequence: str) -> None:
+    Args:
+        report: of the verification.
+        consequence: what became of the model.
+        again: the start of what to try next, to which options are added.
+    """
+
+    def __init__(self, report: VerificationReport, consequence: str, again: str) -> None:
         failures = report.failures()
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        super().__init__(f"{failures[0]}{more}; {consequence}")
+        parts = [failures[0] + more]
+        for layers in (file.layers for file in report.files if file.loses_too_much):
+            if layers is not None and layers.unknown is None:
+                parts += [layers.finding, *([f"{again} {layers.advice}"] if layers.advice else [])]
+        super().__init__("; ".join([*parts, consequence]))
         self.report = report
 
 
@@ -205,8 +216,12 @@ def run_line(
     return manifest, report
 
 
-def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step) -> VerificationReport:
+def verify_artifact(
+    folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step, *, layers: bool = False
+) -> VerificationReport:
     """Verify a published artifact; nothing is written, and a gate that fails is only in the report.
+
+    Error by layer is in the report too if int8 loses too much, and always with ``layers``.
 
     Raises:
         CorruptArtifactError: a file is not what the manifest says.
@@ -220,7 +235,7 @@ def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
     note("Asking Keras for its answers")
     try:
-        report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step)
+        report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step, layers=layers)
     except ToolkitError:
         _check_unchanged(folder, manifest)
         raise
@@ -337,12 +352,19 @@ def _export(
                 consequence += f", what failed is in {failed}"
             except ToolkitError as error:  # the verdict matters more
                 consequence += f", and what failed could not be kept ({error})"
-        raise FailedGatesError(report, consequence)
+        raise FailedGatesError(report, consequence, "try it again with")
     return manifest, report
 
 
 def _verify(
-    folder: Path, model: Any, manifest: Manifest, data: FashionMnist, limits: Limits, step: Step
+    folder: Path,
+    model: Any,
+    manifest: Manifest,
+    data: FashionMnist,
+    limits: Limits,
+    step: Step,
+    *,
+    layers: bool = False,
 ) -> VerificationReport:
     from toolkit.verification.parity import compare
 
@@ -361,7 +383,10 @@ def _verify(
             continue
         try:
             images, labels = data.test_images, data.test_labels
-            files.append(verify(folder / name, record.kind, record.sha256, keras, images, labels, limits, step))
+            file = verify(folder / name, record.kind, record.sha256, keras, images, labels, limits, step)
+            if file.kind == "int8" and (layers or file.loses_too_much):
+                file = dataclasses.replace(file, layers=error_by_layer(folder, model, manifest, data, step))
+            files.append(file)
         except InputError as error:
             raise ModelError(f"{folder / name} does not take the test images ({error}); export it again") from error
     return VerificationReport(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from toolkit.artifact import Manifest
     from toolkit.training.fit import Epoch, OnEpoch
+    from toolkit.verification.layers import LayerReport
     from toolkit.verification.report import VerificationReport
 
 __all__ = ["print_summary", "print_verification", "summary", "training_progress"]
@@ -56,7 +57,7 @@ def training_progress() -> Iterator[OnEpoch]:
 
 
 def print_verification(report: VerificationReport, *, flips: int = 0, to_stderr: bool = False) -> None:
-    """The verification as tables: each file beside Keras, what failed, and the first flipped images."""
+    """The verification as tables: each file beside Keras, what failed, the first flipped images, error by layer."""
     keras = ["Keras", f"{report.keras_accuracy:.2%}", "", "", "", "", ""]
     rows = [keras]
     for file in report.files:
@@ -79,6 +80,51 @@ def print_verification(report: VerificationReport, *, flips: int = 0, to_stderr:
     for file in report.files:
         if flips and file.parity.flips:
             _print_flips(file.name, file.parity.flips, flips, report.class_names, to_stderr=to_stderr)
+        if file.layers is not None:
+            _print_layers(file.name, file.layers, to_stderr=to_stderr)
+
+
+def _print_layers(name: str, found: LayerReport, *, to_stderr: bool) -> None:
+    if found.unknown is not None:
+        note(f"{name}: {found.finding}")
+        return
+    rows = [
+        [
+            layer.layer,
+            layer.operator,
+            _figure(layer.own_labels_changed, ".1%"),
+            _figure(layer.own_sqnr_db, ".1f"),
+            _figure(layer.own_weights_db, ".1f"),
+            _figure(layer.own_input_db, ".1f"),
+            _figure(layer.sqnr_db, ".1f"),
+            _figure(layer.range_used, ".1%"),
+            _figure(layer.clipped, ".2%"),
+            _figure(layer.saturation_load, "d") + (f" of {layer.saturation_limit}" if layer.saturation_limit else ""),
+        ]
+        for layer in found.layers
+    ]
+    columns = [
+        "",
+        "operator",
+        "labels",
+        "alone, dB",
+        "weights",
+        "input",
+        "so far, dB",
+        "range used",
+        "clipped",
+        "pair load",
+    ]
+    print_table(f"{name}: error by layer, worst first, on {found.images:,} images", columns, rows, to_stderr=to_stderr)
+    note(
+        "labels: changed by this layer alone in int8; alone: signal to quantization noise of the answers then,\n"
+        "and with its weights or its input alone; so far: of its output in the whole file"
+    )
+    note(found.finding)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
 
 
 def _print_flips(name: str, found: list[Any], count: int, names: list[str], *, to_stderr: bool) -> None:

@@ -1,5 +1,6 @@
 """``toolkit verify``."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +22,14 @@ def verify(
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     flips: Annotated[int | None, typer.Option(help="How many flipped images to list.  [default: 10]", min=0)] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show int8's error by layer, even if all is well.")] = False,
     json: options.Json = False,
 ) -> None:
     """Hold the exported files against Keras on all 10,000 test images; exit 1 if a gate fails.
 
     float32 files must give every label that Keras gives, with probabilities that differ by rounding alone. int8 files
-    are judged by label agreement and by accuracy lost. Batches of 1, 7 and 10,000 must give the same answers.
+    are judged by label agreement and by accuracy lost. Batches of 1, 7 and 10,000 must give the same answers. If int8
+    loses too much, its error by layer is shown, worst first, with what to try next.
 
     \b
     Example:
@@ -55,15 +58,19 @@ def verify(
         raise UsageError(
             f"{folder} has no quantized model, so --min-agreement and --max-accuracy-drop do nothing; drop them"
         )
+    if QUANTIZED["int8"] not in manifest.files and layers:
+        raise UsageError(f"{folder} has no int8 model, so --layers does nothing; drop it")
     target = checked_report(output or folder / "parity.json", "parity.json")
     with steps("Verifying") as step:
-        report = verify_artifact(folder, load(data, note), limits, note, step)
+        report = verify_artifact(folder, load(data, note), limits, note, step, layers=layers)
     if json:
         print_json(report.to_json())
     else:
         print_verification(report, flips=10 if flips is None else flips)
     write_parity(report, target)  # after the figures were shown: a full disk must not hide them
     if not report.passed:
-        raise FailedGatesError(report, f"see {target} for every flipped image")
+        method = " dynamic" if manifest.quantization and manifest.quantization.recipe.get("method") == "dynamic" else ""
+        again = f"try: toolkit export {shlex.quote(str(folder))} --quantize{method}"
+        raise FailedGatesError(report, f"see {target} for every flipped image", again)
     if not json:
         print(f"Report: {target}")  # noqa: T201 - the command's own output

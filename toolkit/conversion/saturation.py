@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["LayerLoad", "as_run", "layer_loads", "portable_overrides", "unread_weights"]
+__all__ = ["LayerLoad", "as_matrix", "as_run", "layer_loads", "portable_overrides", "unread_weights"]
 
 # Where each integer operator has its weights (ONNX, and the runtime's own com.microsoft domain).
 _WEIGHT_INPUT = {
@@ -77,7 +77,7 @@ def layer_loads(model: onnx.ModelProto) -> list[LayerLoad]:
             name = dequantized[node.input[1]].input[0]
         if name in constants and constants[name].data_type in (TensorProto.INT8, TensorProto.UINT8):
             weights = numpy_helper.to_array(constants[name])
-            load = int(pair_load(_matrix(node, weights), any_pair="Conv" in node.op_type).max(initial=0))
+            load = int(pair_load(as_matrix(node, weights), any_pair="Conv" in node.op_type).max(initial=0))
             layer = name.removesuffix("_quantized")
             found.append(LayerLoad(layer, node.op_type, weights.dtype.name, list(weights.shape), load))
     return found
@@ -129,7 +129,7 @@ def portable_overrides(model: onnx.ModelProto, *, per_channel: bool) -> dict[str
     """
     overrides = {}
     for node, name, weights in _float_weights(model):
-        matrix = _matrix(node, weights)
+        matrix = as_matrix(node, weights)
         scales = portable_scale(matrix, any_pair=node.op_type == "Conv", per_channel=per_channel)
         entries: list[dict[str, Any]] = [{"scale": s, "zero_point": np.array(0, np.int8)} for s in scales]
         if per_channel:
@@ -151,7 +151,7 @@ def _is_transposed(node: onnx.NodeProto) -> bool:
     return node.op_type in ("Gemm", "QGemm") and any(a.name == "transB" and a.i for a in node.attribute)
 
 
-def _matrix(node: onnx.NodeProto, weights: NDArray[Any]) -> NDArray[Any]:
+def as_matrix(node: onnx.NodeProto, weights: NDArray[Any]) -> NDArray[Any]:
     """The weights as (summed dimension, outputs)."""
     if weights.ndim == 1:
         return weights[:, None]

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from toolkit.verification.parity import Parity
 
-__all__ = ["BatchCheck", "Gate", "Limits", "judge"]
+__all__ = ["INT8_GATES", "BatchCheck", "Gate", "Limits", "judge"]
+
+INT8_GATES = ("label agreement", "accuracy lost")
+"""The gates that quantization itself can fail."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def judge(kind: str, parity: Parity, batches: Sequence[BatchCheck], limits: Limi
         gates.append(_at_most("labels that differ from Keras", len(parity.flips), 0))
         gates.append(_at_most("largest difference", parity.max_abs, limits.float32_max_abs))
     else:
-        gates.append(_at_least("label agreement", parity.agreement, limits.int8_min_agreement))
-        gates.append(_at_most("accuracy lost", parity.accuracy_drop, limits.int8_max_accuracy_drop))
+        gates.append(_at_least(INT8_GATES[0], parity.agreement, limits.int8_min_agreement))
+        gates.append(_at_most(INT8_GATES[1], parity.accuracy_drop, limits.int8_max_accuracy_drop))
     for check in batches:
         gates.append(_at_most(f"labels that differ at batch {check.batch_size}", check.labels_differ, 0))
         gates.append(_at_most(f"largest difference at batch {check.batch_size}", check.max_abs, limits.float32_max_abs))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.predictor import Predictor
-from toolkit.verification.gates import BatchCheck, Gate, Limits, judge
+from toolkit.verification.gates import INT8_GATES, BatchCheck, Gate, Limits, judge
 from toolkit.verification.parity import Parity, compare
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.progress import Step
+    from toolkit.verification.layers import LayerReport
 
 __all__ = ["FileReport", "VerificationReport", "verify"]
 
@@ -27,7 +28,10 @@ BATCH_SIZES = (1, 7)
 
 @dataclass(frozen=True)
 class FileReport:
-    """One exported file: its kind and hash, the comparison with Keras, the batch sizes, the verdicts."""
+    """One exported file: its kind and hash, the comparison with Keras, the batch sizes, the verdicts.
+
+    ``layers`` is error by layer, where it was looked for: in int8 files that lose too much, or on request.
+    """
 
     name: str
     kind: str
@@ -35,11 +39,17 @@ class FileReport:
     parity: Parity
     batches: list[BatchCheck]
     gates: list[Gate]
+    layers: LayerReport | None = None
 
     @property
     def passed(self) -> bool:
         """Every gate held."""
         return all(gate.passed for gate in self.gates)
+
+    @property
+    def loses_too_much(self) -> bool:
+        """It is quantized, and that cost more than the limits allow."""
+        return self.kind == "int8" and any(gate.name in INT8_GATES and not gate.passed for gate in self.gates)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,369 @@
+"""Where an int8 file loses accuracy: error by layer, worst first, with the reason in words.
+
+Error builds up along a model, so the layer whose output is furthest off need not be the one to blame. Layers are
+therefore ranked by what each does alone: at the model's output, with this one layer quantized and all others float. It
+also sees what no figure taken at the layer itself can: a layer of which one output is a thousand times the others has
+a splendid ratio of signal to noise even when all the others are lost.
+
+A classifier is judged by its labels, so those come first: a range that clips can shrink all logits alike, which is
+much noise and few changed labels. Where a layer alone changes less than 1 % of them, a sample cannot tell it from the
+next by labels, and signal to noise ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from toolkit.verification.noise import InputRange, NoiseRatio
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from toolkit.progress import Step
+
+__all__ = ["LayerError", "LayerReport", "Probe", "diagnose"]
+
+_BATCH = 250
+_MANY = 0.01
+"""Share of labels changed by one layer from which on labels rank it, if it is ten images at least."""
+_POOR_DB = 25.0
+"""Where there are no labels, a layer that alone does worse needs something done about it: noise of 6 % of the answers.
+On the reference model 27 dB changed 2 % of the labels."""
+
+
+class _Input(Protocol):
+    @property
+    def tensor(self) -> str: ...
+    @property
+    def dtype(self) -> str | None: ...
+    @property
+    def scale(self) -> float | None: ...
+    @property
+    def zero_point(self) -> int | None: ...
+
+
+class _Layer(Protocol):
+    @property
+    def layer(self) -> str: ...
+    @property
+    def operator(self) -> str: ...
+    @property
+    def inputs(self) -> Sequence[_Input]: ...
+    @property
+    def weights(self) -> NDArray[np.float32] | None: ...
+    @property
+    def rounded(self) -> NDArray[np.float32] | None: ...
+    @property
+    def scales(self) -> NDArray[np.float32] | None: ...
+    @property
+    def load(self) -> int | None: ...
+    @property
+    def load_limit(self) -> int | None: ...
+
+
+class Probe(Protocol):
+    """Runs the float32 and the int8 file layer by layer; see `toolkit.conversion.layer_activations`."""
+
+    @property
+    def layers(self) -> Sequence[_Layer]:
+        """The quantized layers."""
+
+    @property
+    def dynamic(self) -> bool:
+        """Scales depend on the input, so it takes one image at a time."""
+
+    @property
+    def classifies(self) -> bool:
+        """It has one answer an image, a figure a class."""
+
+    def answers(
+        self, feeds: Mapping[str, NDArray[Any]], *, inputs: Collection[int] = (), weights: Collection[int] = ()
+    ) -> list[NDArray[np.float32]]:
+        """The float32 model's answers before softmax, with inputs or weights of some layers rounded."""
+
+    def float32_tensors(
+        self, feeds: Mapping[str, NDArray[Any]]
+    ) -> tuple[list[list[NDArray[np.float32]]], list[NDArray[np.float32] | None]]:
+        """Inputs and output of each layer in the float32 model."""
+
+    def int8_tensors(
+        self, feeds: Mapping[str, NDArray[Any]]
+    ) -> tuple[list[NDArray[np.float32] | None], list[NDArray[np.float32]]]:
+        """Output of each layer in the int8 file, and its answers before softmax."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What one layer of an int8 file does to the answers. None where a figure does not apply.
+
+    Attributes:
+        layer: the Keras layer, as `--keep-float` takes it.
+        operator: as in the int8 file.
+        own_labels_changed: share of labels that change with only this layer quantized; None if it is no classifier.
+        own_sqnr_db: SQNR at the model's output (before softmax) with only this layer quantized.
+        own_weights_db: the same with only its weights and bias quantized.
+        own_input_db: the same with only its input quantized.
+        sqnr_db: SQNR of the layer's output in the int8 file, with all that went wrong before it.
+        weight_sqnr_db: SQNR of its weights.
+        weights_zeroed: share of its weights that became 0 and were not.
+        range_used: share of its input's quantized range that the middle unit spans; None for a dynamic scale.
+        clipped: share of its input's values that do not fit into the range; None for a dynamic scale.
+        saturation_load: what two paired weights come to; None if the layer's sums are not of that kind.
+        saturation_limit: the most that cannot saturate on x86 without VNNI.
+        reason: in words, where its own error comes from.
+        cause: "weights", "range" (of its input), "clipping", or "mismatch" (its weights are not the float32 file's).
+        per_channel_helps: one weight scale an output would give the middle output at least 6 dB (one bit) more.
+    """
+
+    layer: str
+    operator: str
+    own_labels_changed: float | None
+    own_sqnr_db: float
+    own_weights_db: float | None
+    own_input_db: float
+    sqnr_db: float | None
+    weight_sqnr_db: float | None
+    weights_zeroed: float | None
+    range_used: float | None
+    clipped: float | None
+    saturation_load: int | None
+    saturation_limit: int | None
+    reason: str
+    cause: str
+    per_channel_helps: bool
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """Error by layer of one int8 file.
+
+    Attributes:
+        images: how many test images it is taken from.
+        layers: worst first.
+        output_sqnr_db: SQNR of the whole int8 file at its output (before softmax); None if not known.
+        advice: what to add to ``toolkit export --quantize`` next; empty if nothing is known to help.
+        unknown: why error by layer is not known for this file; None if it is.
+    """
+
+    images: int
+    layers: list[LayerError]
+    output_sqnr_db: float | None
+    advice: str = ""
+    unknown: str | None = None
+
+    @property
+    def finding(self) -> str:
+        """One line on the worst layer, or why none can be named."""
+        if self.unknown is not None or not self.layers:
+            return f"error by layer is not known: {self.unknown or 'it has no quantized layers'}"
+        worst = self.layers[0]
+        return f"worst int8 layer {worst.layer}: {worst.reason}"
+
+
+def _advice(layers: Sequence[LayerError], images: int, calibration_images: int | None) -> str:
+    """What helps the worst layer and all others that are poor."""
+    poor = [layers[0], *(layer for layer in layers[1:] if _is_poor(layer, images))]
+    causes = {layer.cause for layer in poor}
+    if "mismatch" in causes:
+        return ""
+    weighted = {layer.layer for layer in layers if layer.weight_sqnr_db is not None}
+    names = [name for name in dict.fromkeys(layer.layer for layer in poor) if name in weighted]
+    if not names or weighted <= set(names):  # only layers with weights can be kept, and something must be left
+        return ""
+    keep = " ".join(f"--keep-float {name}" for name in names)
+    if causes == {"clipping"} and calibration_images is not None and calibration_images < _PLENTY:
+        return f"--calibration-images {_PLENTY}, or {keep}"
+    if causes == {"weights"} and all(layer.per_channel_helps for layer in poor):
+        return f"--per-channel, or {keep}"
+    return keep
+
+
+def _is_poor(layer: LayerError, images: int) -> bool:
+    changed = layer.own_labels_changed
+    return layer.own_sqnr_db < _POOR_DB if changed is None else _are_many(changed, images)
+
+
+_PLENTY = 2000
+"""Calibration images beyond which more of them are not what is missing."""
+
+
+class _Change:
+    """What quantizing a part of the model does to its answers."""
+
+    def __init__(self, *, classifies: bool) -> None:
+        self.ratio = NoiseRatio()
+        self._classifies = classifies
+        self._changed = self._images = 0
+
+    def add(self, exact: Sequence[NDArray[Any]], quantized: Sequence[NDArray[Any]], images: int) -> None:
+        for one, other in zip(exact, quantized, strict=True):
+            self.ratio.add(one, other)
+        if self._classifies:
+            labels = [answers[0].reshape(images, -1).argmax(axis=1) for answers in (exact, quantized)]
+            self._changed += int((labels[0] != labels[1]).sum())
+        self._images += images
+
+    @property
+    def changed(self) -> float | None:
+        return self._changed / self._images if self._classifies else None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Smaller is worse."""
+        return _rank(self.changed, self.ratio.db, self._images)
+
+
+def _rank(changed: float | None, db: float, images: int) -> tuple[float, float]:
+    return (-changed if changed is not None and _are_many(changed, images) else 0.0, db)
+
+
+def _are_many(changed: float, images: int) -> bool:
+    return changed >= _MANY and round(changed * images) >= 10
+
+
+def diagnose(
+    probe: Probe, feeds: Mapping[str, NDArray[Any]], step: Step, calibration_images: int | None = None
+) -> LayerReport:
+    """Error by layer of an int8 file, worst first; memory does not grow with the number of images.
+
+    Args:
+        probe: the two files.
+        feeds: each input by name, the images along its first dimension.
+        step: told of the images done, of images times runs.
+        calibration_images: how many the file's ranges were taken from; None if there were none or it is not known.
+
+    Raises:
+        ValueError: a value is no number, or the layers do not explain what the int8 file answers.
+    """
+    count, size = len(next(iter(feeds.values()))), 1 if probe.dynamic else _BATCH
+    runs = 2 + 3 * len(probe.layers)
+    everything = range(len(probe.layers))
+    own = [[_Change(classifies=probe.classifies) for _ in range(3)] for _ in probe.layers]
+    outputs = [NoiseRatio() for _ in probe.layers]
+    ranges = [
+        [None if i.scale is None else InputRange(i.scale, int(i.zero_point or 0), str(i.dtype)) for i in layer.inputs]
+        for layer in probe.layers
+    ]
+    whole, unexplained = (_Change(classifies=False) for _ in range(2))
+    compared = [False] * len(probe.layers)
+    for start in range(0, count, size):
+        batch = {name: array[start : start + size] for name, array in feeds.items()}
+        n = min(size, count - start)
+        exact = probe.answers(batch)
+        inputs, exact_outputs = probe.float32_tensors(batch)
+        found_outputs, answers = probe.int8_tensors(batch)
+        whole.add(exact, answers, n)
+        unexplained.add(answers, probe.answers(batch, inputs=everything, weights=everything), n)
+        for index, changes in enumerate(own):
+            one = {index}
+            changes[0].add(exact, probe.answers(batch, inputs=one, weights=one), n)
+            changes[1].add(exact, probe.answers(batch, weights=one), n)
+            changes[2].add(exact, probe.answers(batch, inputs=one), n)
+            for each, values in zip(ranges[index], inputs[index], strict=True):
+                if each is not None:
+                    each.add(values.reshape(n, -1))
+            expected, found = exact_outputs[index], found_outputs[index]
+            if expected is not None and found is not None:
+                outputs[index].add(expected, found)
+                compared[index] = True
+        step((start + n) * runs, count * runs, "error by layer")
+    if any(math.isnan(change.ratio.db) for change in (whole, *(each[0] for each in own))):
+        raise ValueError("some of its values are no numbers")
+    # Rounding on a tie can go either way in float and integer arithmetic; more than that has another cause.
+    if unexplained.ratio.noise > max(0.25 * whole.ratio.noise, 2.0**-40 * whole.ratio.signal):
+        raise ValueError("its layers do not account for its answers, so it computes something else as well")
+    layers = [
+        _layer_error(layer, changes, output.db if known else None, used)
+        for layer, changes, output, known, used in zip(probe.layers, own, outputs, compared, ranges, strict=True)
+    ]
+    layers.sort(key=lambda layer: _rank(layer.own_labels_changed, layer.own_sqnr_db, count))
+    return LayerReport(count, layers, whole.ratio.db, _advice(layers, count, calibration_images))
+
+
+def _layer_error(
+    layer: _Layer, own: Sequence[_Change], output_db: float | None, ranges: Sequence[InputRange | None]
+) -> LayerError:
+    both, weights, inputs = own
+    known = [each for each in ranges if each is not None]
+    weight_ratio = NoiseRatio()
+    zeroed = None
+    if layer.weights is not None and layer.rounded is not None:
+        weight_ratio.add(layer.weights, layer.rounded)
+        zeroed = float(((layer.rounded == 0) & (layer.weights != 0)).mean())
+    by_weights = layer.weights is not None and weights.rank < inputs.rank
+    cause, reason = _weights_reason(layer, zeroed or 0.0) if by_weights else _input_reason(layer, ranges)
+    return LayerError(
+        layer=layer.layer,
+        operator=layer.operator,
+        own_labels_changed=both.changed,
+        own_sqnr_db=both.ratio.db,
+        own_weights_db=weights.ratio.db if layer.weights is not None else None,
+        own_input_db=inputs.ratio.db,
+        sqnr_db=output_db,
+        weight_sqnr_db=weight_ratio.db if layer.weights is not None else None,
+        weights_zeroed=zeroed,
+        range_used=min(each.used for each in known) if known else None,
+        clipped=max(each.clipped for each in known) if known else None,
+        saturation_load=layer.load,
+        saturation_limit=layer.load_limit,
+        reason=reason,
+        cause=cause,
+        per_channel_helps=_per_channel_helps(layer),
+    )
+
+
+def _weights_reason(layer: _Layer, zeroed: float) -> tuple[str, str]:
+    if layer.weights is None or layer.rounded is None or layer.scales is None:
+        raise ValueError(f"{layer.layer} has no weights to find a reason in")
+    off = float((np.abs(layer.weights - layer.rounded) / layer.scales).max())
+    if off > 0.75:  # rounding is half a step; with portable scales a hair more at the ends
+        return "mismatch", f"its weights are not those of the float32 file, they are off by up to {off:.0f} steps"
+    sizes = np.abs(layer.weights[layer.weights != 0])
+    spread = f"from {_number(np.median(sizes))} (median) to {_number(sizes.max())}"
+    scale = "one scale" if len(layer.scales) == 1 else "a scale each output"
+    return "weights", f"its weights have {scale} for values {spread}, {zeroed:.0%} of them become 0"
+
+
+def _input_reason(layer: _Layer, ranges: Sequence[InputRange | None]) -> tuple[str, str]:
+    found = [(each, span) for each, span in zip(layer.inputs, ranges, strict=True) if span is not None]
+    if not found:
+        return "range", f"its input {layer.inputs[0].tensor} is too uneven for one 8-bit scale an image"
+    worst, span = max(found, key=lambda pair: pair[1].clipping + pair[1].rounding)
+    if span.clipping > span.rounding:
+        return "clipping", (
+            f"{span.clipped:.1%} of its input {worst.tensor} is clipped to the range {_number(span.low)} to "
+            f"{_number(span.high)}, but values reach from {_number(span.reach[0])} to {_number(span.reach[1])}"
+        )
+    return "range", (
+        f"the middle unit of its input {worst.tensor} uses {span.used:.1%} of the quantized range "
+        f"{_number(span.low)} to {_number(span.high)}"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.2g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _per_channel_helps(layer: _Layer) -> bool:
+    if layer.weights is None or layer.rounded is None or layer.scales is None or len(layer.scales) > 1:
+        return False
+    scales = np.abs(layer.weights).max(axis=0) / np.float32(127)
+    scales = np.where(scales > 0, scales, np.float32(1))
+    finer = np.rint(layer.weights / scales) * scales
+    return _middle_db(layer.weights, finer) >= _middle_db(layer.weights, layer.rounded) + 6
+
+
+def _middle_db(weights: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
+    """The median over outputs: that of all weights together is the largest output's, whatever becomes of the others."""
+    ratios = []
+    for exact, quantized in zip(weights.T, rounded.T, strict=True):
+        ratio = NoiseRatio()
+        ratio.add(exact, quantized)
+        ratios.append(ratio.db)
+    return float(np.median(ratios))
