@@ -372,7 +372,7 @@ def test_a_huge_unit_is_named_where_its_answer_is_rounded(fashion_mnist: Fashion
     assert all(layer["own_labels_changed"] < 0.01 for layer in others)
 
 
-def test_clipped_values_are_named_and_more_calibration_heals_them(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+def test_clipped_values_are_named_and_more_calibration_is_advised(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
     path = _poisoned(_unseen_units(fashion_mnist), fashion_mnist, tmp_path / "poisoned.keras")
     finished, found = _refused(path, "--calibration-images", 1, "--min-agreement", 0.99)
     assert "of its input hidden_2/Relu is clipped to the range 0 to" in finished.error_line
