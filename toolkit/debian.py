@@ -111,7 +111,12 @@ def run(
             errors="replace",
         )
         late = threading.Event()
-        timer = threading.Timer(max(deadline - began, 0.1), lambda: (late.set(), process.kill()))
+
+        def give_up() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(max(deadline - began, 0.1), give_up)
         timer.start()
         try:
             for line in process.stdout or ():

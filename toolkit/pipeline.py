@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit import artifact
+from toolkit import artifact, other_cpus
 from toolkit.artifact import (
     HISTORY,
     INT8,
@@ -33,14 +33,17 @@ from toolkit.data import CLASS_NAMES
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import load_keras, predict_keras
 from toolkit.predictor import read_checked
-from toolkit.publishing import staged_folder, write_atomic
+from toolkit.publishing import replace_manifest, staged_folder, write_atomic
 from toolkit.verification.gates import Limits
 from toolkit.verification.report import VerificationReport, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from toolkit.conversion.metadata import ExportedFile
     from toolkit.conversion.recipe import QuantizationRecipe
     from toolkit.data import FashionMnist
+    from toolkit.emulation.cpus import Cpu
     from toolkit.progress import Note, Step
     from toolkit.training.fit import OnEpoch
     from toolkit.training.recipes import Recipe
@@ -53,6 +56,7 @@ __all__ = [
     "run_line",
     "train_artifact",
     "verify_artifact",
+    "write_cpu_records",
     "write_parity",
 ]
 
@@ -66,12 +70,14 @@ class ExportOptions:
         input_dtype: "uint8" for raw pixels, "float32" for the Keras model's own input.
         limits: the gates.
         keep_failed: leave what failed a gate in a folder of its own, NAME.failed.
+        cpus: other CPUs that it must run on as it does here.
     """
 
     quantization: QuantizationRecipe | None
     input_dtype: str = "uint8"
     limits: Limits = dataclasses.field(default_factory=Limits)
     keep_failed: bool = False
+    cpus: tuple[Cpu, ...] = ()
 
 
 class FailedGatesError(GateError):
@@ -125,6 +131,7 @@ def export_artifact(
         model_path, earlier = source / KERAS, artifact.load_manifest(source)
         if KERAS not in earlier.files:
             raise MissingError(f"{source} holds no {KERAS}; train one with: toolkit train --output {source}")
+    _prepare(options, note, step)
     with staged_folder(target) as staging:
         # Each file is read once, checked, and from here on taken from the staging folder: whatever another command
         # does to the source meanwhile, what is exported is what was checked.
@@ -143,6 +150,12 @@ def export_artifact(
         )
         manifest, report = _export(staging, target, model, manifest, data, options, note, step)
     return manifest, report
+
+
+def _prepare(options: ExportOptions, note: Note, step: Step) -> None:
+    """What cannot be had should be known before the work."""
+    with other_cpus.emulators(options.cpus, note, step):
+        pass
 
 
 def export_target(source: Path, output: Path | None) -> Path:
@@ -165,16 +178,20 @@ def run_line(
     Raises:
         As `train_artifact` and `export_artifact`; the earlier artifact is whole after each of them.
     """
+    _prepare(options, note, step)
     with staged_folder(output) as staging:
         manifest, _, model = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
         manifest, report = _export(staging, output, model, manifest, data, options, note, step)
     return manifest, report
 
 
-def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step) -> VerificationReport:
+def verify_artifact(
+    folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step, cpus: Sequence[Cpu] = ()
+) -> VerificationReport:
     """Verify a published artifact; nothing is written, and a gate that fails is only in the report.
 
     Raises:
+        MissingError, CpuError, StorageError: another CPU cannot be emulated.
         CorruptArtifactError: a file is not what the manifest says.
         MissingError: there is nothing to verify, or no model.keras to verify it against.
     """
@@ -184,9 +201,12 @@ def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note
         raise MissingError(f"{folder} holds no {KERAS} to verify against; copy it there from where it was trained")
     if ONNX not in manifest.files:
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
-    note("Asking Keras for its answers")
     try:
-        report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step)
+        with other_cpus.emulators(cpus, note, step) as machines:
+            note("Asking Keras for its answers")
+            report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step)
+            images, labels = data.test_images, data.test_labels
+            report = other_cpus.check_report(report, folder, images, labels, machines, limits, note, step)
     except ToolkitError:
         _check_unchanged(folder, manifest)
         raise
@@ -197,6 +217,19 @@ def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note
 def _check_unchanged(folder: Path, manifest: Manifest) -> None:
     if artifact.load_manifest(folder).files != manifest.files:
         raise UsageError(f"{folder} was replaced by another command while it was verified; verify it again")
+
+
+def write_cpu_records(folder: Path, report: VerificationReport) -> None:
+    """Put what a report found on other CPUs into the manifest of the artifact that it is about.
+
+    Raises:
+        UsageError, StorageError: it cannot be written, or the artifact was replaced meanwhile.
+    """
+    earlier = (folder / artifact.MANIFEST_NAME).read_bytes()
+    manifest = artifact.load_manifest(folder)
+    if any(manifest.files[file.name].sha256 != file.sha256 for file in report.files):
+        raise UsageError(f"{folder} was replaced by another command while it was verified; verify it again")
+    replace_manifest(folder, earlier, dataclasses.replace(manifest, cpus=other_cpus.records(report)).text())
 
 
 def write_parity(report: VerificationReport, path: Path) -> None:
@@ -292,8 +325,12 @@ def _export(
     manifest.write(staging)  # the predictor checks what it opens against the manifest
     note(f"Verifying against Keras on {len(data.test_images):,} test images")
     report = _verify(staging, model, manifest, data, options.limits, step)
+    with other_cpus.emulators(options.cpus, note, step) as machines:
+        images, labels = data.test_images, data.test_labels
+        report = other_cpus.check_report(report, staging, images, labels, machines, options.limits, note, step)
     (staging / PARITY).write_text(_parity_text(report), encoding="utf-8")
     manifest = dataclasses.replace(manifest, parity={file.name: _parity_record(file.parity) for file in report.files})
+    manifest = dataclasses.replace(manifest, cpus=other_cpus.records(report))
     manifest.write(staging)
     if not report.passed:
         consequence = f"nothing was published to {target}"

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import options
+from toolkit.cli.cpu_option import CpuNames, chosen_cpus
 
 
 def export(
@@ -32,6 +33,7 @@ def export(
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     keep_failed: options.KeepFailed = False,
+    cpu: CpuNames = None,
     json: options.Json = False,
 ) -> None:
     """Export a Keras model to ONNX and verify it against Keras on the whole test set.
@@ -42,6 +44,8 @@ def export(
     Example:
         toolkit export exported/mlp --quantize
     """
+    from dataclasses import replace
+
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
     from toolkit.cli.rendering import print_verification
@@ -57,6 +61,7 @@ def export(
         max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
     )
+    chosen = replace(chosen, cpus=chosen_cpus(cpu))
     source = model or default_artifact()
     if model is None:
         note(f"Exporting {source}")

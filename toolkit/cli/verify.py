@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import options
+from toolkit.cli.cpu_option import CpuNames, chosen_cpus
 
 
 def verify(
@@ -21,6 +22,7 @@ def verify(
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     flips: Annotated[int | None, typer.Option(help="How many flipped images to list.  [default: 10]", min=0)] = None,
+    cpu: CpuNames = None,
     json: options.Json = False,
 ) -> None:
     """Hold the exported files against Keras on all 10,000 test images; exit 1 if a gate fails.
@@ -28,9 +30,12 @@ def verify(
     float32 files must give every label that Keras gives, with probabilities that differ by rounding alone. int8 files
     are judged by label agreement and by accuracy lost. Batches of 1, 7 and 10,000 must give the same answers.
 
+    --cpu runs them on other CPUs too: every label must be the same there, and of int8 with constant scales every bit
+    of the logits. It fetches what that takes, once. A verdict that holds goes into the manifest.
+
     \b
     Example:
-        toolkit verify exported/fashion-mnist --min-agreement 0.99
+        toolkit verify exported/fashion-mnist --min-agreement 0.99 --cpu haswell --cpu cortex-a72
     """
     from toolkit.artifact import INT8, load_manifest
     from toolkit.cli.console import note, print_json, steps
@@ -41,12 +46,13 @@ def verify(
 
     if json and flips is not None:
         raise UsageError("--flips does nothing with --json, which always has every flipped image; drop one of them")
+    cpus = chosen_cpus(cpu)
     limits = options.limits_from(max_difference, min_agreement, max_accuracy_drop)
     folder = artifact or default_artifact()
     if artifact is None:
         note(f"Verifying {folder}")
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, verify_artifact, write_parity
+    from toolkit.pipeline import FailedGatesError, verify_artifact, write_cpu_records, write_parity
 
     manifest = load_manifest(folder)
     if INT8 not in manifest.files and not (min_agreement is None and max_accuracy_drop is None):
@@ -55,7 +61,7 @@ def verify(
         )
     target = checked_report(output or folder / "parity.json", "parity.json")
     with steps("Verifying") as step:
-        report = verify_artifact(folder, load(data, note), limits, note, step)
+        report = verify_artifact(folder, load(data, note), limits, note, step, cpus)
     if json:
         print_json(report.to_json())
     else:
@@ -63,5 +69,7 @@ def verify(
     write_parity(report, target)  # after the figures were shown: a full disk must not hide them
     if not report.passed:
         raise FailedGatesError(report, f"see {target} for every flipped image")
+    if cpus and output is None:
+        write_cpu_records(folder, report)
     if not json:
         print(f"Report: {target}")  # noqa: T201 - the command's own output

@@ -13,7 +13,10 @@ import json
 import os
 import platform
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TELL = 100  # rows
 
@@ -33,10 +36,24 @@ def main(path: str) -> None:
     import onnxruntime as ort
 
     _write_facts(job["facts"], {**facts, "onnxruntime": ort.__version__})
-    with np.load(job["inputs"]) as stored:
-        inputs = {name: stored[name] for name in stored.files}
+    inputs = load(job["inputs"])
     for run in job["runs"]:
-        np.savez(run["answers"], **_run(run, inputs))
+        save(run["answers"], _run(run, inputs))
+
+
+def save(path: str, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name; the names go into an array too, as not every name is one that numpy.savez can take."""
+    import numpy as np
+
+    np.savez(path, np.array(list(arrays)), *arrays.values())
+
+
+def load(path: str) -> dict[str, Any]:
+    """What `save` wrote."""
+    import numpy as np
+
+    with np.load(path) as stored:
+        return {str(name): stored[f"arr_{number}"] for number, name in enumerate(stored["arr_0"], 1)}
 
 
 def _write_facts(path: str, facts: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import debian
@@ -19,6 +18,8 @@ from toolkit.emulation.cpus import AMD64, ARM64
 from toolkit.errors import MissingError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from toolkit.progress import Note
 
 __all__ = ["Emulator", "fetch", "find", "host_architecture"]
@@ -140,16 +141,14 @@ def _download(downloads: Path, note: Note) -> str | None:
 def _download_first(config: Path, downloads: Path, deadline: float, note: Note) -> str | None:
     reasons = []
     for package in PACKAGES:
-        sizes: list[int] = []
+        lines: list[str] = []
         command = ["apt-get", "-c", str(config), "download", package]
-        reason = debian.run(
-            [*command, "--print-uris"], downloads, deadline, lambda line, into=sizes: into.extend(debian.uri_sizes(line))
-        )
+        reason = debian.run([*command, "--print-uris"], downloads, deadline, lines.append)
         if reason is None:
-            note(f"fetching qemu: {sum(sizes) / 1e6:.1f} MB (the package {package})")
+            size = sum(size for line in lines for size in debian.uri_sizes(line))
+            note(f"fetching qemu: {size / 1e6:.1f} MB (the package {package})")
             reason = debian.run(command, downloads, deadline)
         if reason is None and any(downloads.glob("*.deb")):
             return None
         reasons.append(reason or "apt-get ended well but left no package")
     return reasons[0]
-

@@ -26,6 +26,7 @@ from toolkit.emulation.cpus import AMD64, ARM64
 from toolkit.errors import MissingError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from toolkit.progress import Note, Step
@@ -164,7 +165,7 @@ class _SystemMaker:
     def _wanted(self, apt: list[str]) -> dict[str, int]:
         """File names and bytes of all packages."""
         lines: list[str] = []
-        self._do([*apt, "install", "--print-uris", "-qq", "-y", *PACKAGES], lines)
+        self._do([*apt, "install", "--print-uris", "-qq", "-y", *PACKAGES], lines.append)
         found = {line.split()[1]: size for line in lines for size in debian.uri_sizes(line)}
         if not any(name.startswith("libc6_") for name in found):
             raise MissingError(
@@ -195,10 +196,10 @@ class _SystemMaker:
                 self.step(round(share * total / 1000), round(total / 1000), f"kB of {self.architecture} packages")
 
         command = [*apt, "install", "--download-only", "-qq", "-y", "-o", "APT::Status-Fd=1", *PACKAGES]
-        self._do(command, on_line=told)
+        self._do(command, told)
 
-    def _do(self, command: list[str], lines: list[str] | None = None, on_line: Any = None) -> None:
-        reason = debian.run(command, self.downloads, self.deadline, on_line or (lines.append if lines is not None else None))
+    def _do(self, command: list[str], on_line: Callable[[str], None] | None = None) -> None:
+        reason = debian.run(command, self.downloads, self.deadline, on_line)
         if reason is None:
             return
         store.storage_trouble(reason, self.place)
@@ -251,7 +252,7 @@ def _fetch_wheel(wanted: str, wheels: Path, target: list[str], architecture: str
     part.rmdir()
 
 
-def _pip(arguments: list[str], folder: Path, architecture: str, on_line: Any) -> None:
+def _pip(arguments: list[str], folder: Path, architecture: str, on_line: Callable[[str], None] | None) -> None:
     # The environment keeps the user's own index settings; but where to install is said here.
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     reason = debian.run(["env", "PIP_USER=0", *command], folder, time.monotonic() + FETCH_SECONDS, on_line)

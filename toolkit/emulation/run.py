@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,7 @@ class _Pool:
         for number, task in enumerate(tasks):
             if id(task.inputs) not in inputs:
                 inputs[id(task.inputs)] = self.scratch / f"inputs-{number}.npz"
-                np.savez(inputs[id(task.inputs)], **task.inputs)
+                child.save(str(inputs[id(task.inputs)]), task.inputs)
             (self.scratch / f"model-{number}.onnx").write_bytes(task.model)
         for number, machine in enumerate(machines):
             board = self.scratch / f"board-{number}"
@@ -263,7 +264,7 @@ class _Pool:
                     "last": int(last),
                     "answers": str(self.scratch / f"answers-{place}-{number}-{piece}.npz"),
                 }
-                for piece, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+                for piece, (first, last) in enumerate(pairwise(edges))
             ]
             path = inputs[id(task.inputs)]
             if task.pieces == 1:
@@ -312,7 +313,8 @@ class _Pool:
                     text=True,
                 )
                 self.children.add(process)
-            late = threading.Timer(START_SECONDS + ROW_SECONDS * sum(run["last"] - run["first"] for run in started.runs), process.kill)
+            rows = sum(run["last"] - run["first"] for run in started.runs)
+            late = threading.Timer(START_SECONDS + ROW_SECONDS * rows, process.kill)
             late.start()
             try:
                 for line in process.stdout or ():
@@ -339,10 +341,9 @@ class _Pool:
     def _collect(self, place: int, machine: Machine, tasks: Sequence[Task]) -> Answers:
         found: dict[str, dict[str, NDArray[Any]]] = {}
         for number, task in enumerate(tasks):
-            parts = []
-            for piece in range(task.pieces):
-                with np.load(self.scratch / f"answers-{place}-{number}-{piece}.npz") as stored:
-                    parts.append({name: stored[name] for name in stored.files})
+            parts = [
+                child.load(str(self.scratch / f"answers-{place}-{number}-{piece}.npz")) for piece in range(task.pieces)
+            ]
             found[task.key] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         facts = _facts(next(iter(sorted(self.scratch.glob(f"facts-{place}-*.json")))))
         seen = tuple(facts["features"])

@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from toolkit.data import cache_folder
+from toolkit.cache import cache_root
 from toolkit.errors import StorageError, ToolkitError
 from toolkit.publishing import storage_error
 
@@ -38,7 +38,7 @@ def folder() -> Path:
     Raises:
         UsageError: this user has no home folder, and no variable names another place.
     """
-    return cache_folder().parent / "emulation"
+    return cache_root() / "emulation"
 
 
 @contextmanager
@@ -122,4 +122,6 @@ def storage_trouble(reason: str, place: Path) -> None:
         StorageError: it is.
     """
     if any(word in reason for word in _FULL):
-        raise StorageError(f"could not write {place}: {reason}; free some space, or set TOOLKIT_CACHE to another folder")
+        raise StorageError(
+            f"could not write {place}: {reason}; free some space, or set TOOLKIT_CACHE to another folder"
+        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.predictor import Predictor
+from toolkit.verification.cpus import CpuCheck, judge_cpu
 from toolkit.verification.gates import BatchCheck, Gate, Limits, judge
 from toolkit.verification.parity import Parity, compare
 
@@ -27,7 +28,7 @@ BATCH_SIZES = (1, 7)
 
 @dataclass(frozen=True)
 class FileReport:
-    """One exported file: its kind and hash, the comparison with Keras, the batch sizes, the verdicts."""
+    """One exported file: its kind and hash, the comparison with Keras, the batch sizes, other CPUs, the verdicts."""
 
     name: str
     kind: str
@@ -35,6 +36,12 @@ class FileReport:
     parity: Parity
     batches: list[BatchCheck]
     gates: list[Gate]
+    cpus: list[CpuCheck] = field(default_factory=list)
+
+    def on_cpus(self, checks: list[CpuCheck], limits: Limits) -> FileReport:
+        """The same with what came of it on other CPUs, and the verdicts on that."""
+        gates = [gate for check in checks for gate in judge_cpu(self.kind, check, limits)]
+        return dataclasses.replace(self, cpus=checks, gates=[*self.gates, *gates])
 
     @property
     def passed(self) -> bool:
