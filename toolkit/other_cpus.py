@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.artifact import CpuRecord
 from toolkit.emulation.run import Task, prepared, run_all, this_machine
-from toolkit.errors import ModelError
+from toolkit.errors import ModelError, UsageError
 from toolkit.predictor import Predictor
 from toolkit.verification.cpus import CpuAnswers, CpuCheck, Emulated, compare_cpu
 
@@ -26,25 +27,45 @@ if TYPE_CHECKING:
     from toolkit.verification.gates import Limits
     from toolkit.verification.report import VerificationReport
 
-__all__ = ["check_files", "check_report", "emulators", "records"]
+__all__ = ["OtherCpus", "check_files", "check_report", "emulators", "records"]
 
 BATCH = 500
 ALONE = 100  # images that are run one by one as well: that takes the runtime's other kernels
+FLOAT_LOGITS = 1000  # images whose float32 logits are looked at; their gates need none
 # Float arithmetic is slow under emulation (a fused multiply-add is done in software), so float32 files are shared out.
 FLOAT_PIECES = 4
 
 
+@dataclass(frozen=True)
+class OtherCpus:
+    """What to run elsewhere.
+
+    Attributes:
+        cpus: other CPUs.
+        images: how many of the test images, from the first; None for all.
+    """
+
+    cpus: tuple[Cpu, ...] = ()
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.images is not None and self.images < 1:
+            raise UsageError(f"--cpu-images is {self.images}, expected 1 or more")
+        if self.images is not None and not self.cpus:
+            raise UsageError("--cpu-images does nothing without --cpu; add --cpu, or drop it")
+
+
 @contextmanager
-def emulators(cpus: Sequence[Cpu], note: Note, step: Step) -> Iterator[list[Machine]]:
+def emulators(wanted: OtherCpus, note: Note, step: Step) -> Iterator[list[Machine]]:
     """Everything that some CPUs need, fetched if need be and kept as it is meanwhile.
 
     Raises:
         MissingError, StorageError, UsageError: see `toolkit.emulation.run.prepared`.
     """
-    if not cpus:
+    if not wanted.cpus:
         yield []
         return
-    with prepared(cpus, note, step) as machines:
+    with prepared(wanted.cpus, note, step) as machines:
         yield machines
 
 
@@ -116,12 +137,12 @@ def check_files(
             raise ModelError(f"{path} calls its input {predictor.input_name!r}, unlike the others; export it again")
         exact = predictor.file.kind == "int8" and not copy.computed_scales
         kinds[number] = (path, copy.output, predictor.output_name, exact)
-        pieces = 1 if predictor.file.kind == "int8" else FLOAT_PIECES
+        int8 = predictor.file.kind == "int8"
         # What is dynamically quantized must not see other images of its batch; the predictor knows that by itself.
         batch = 1 if copy.computed_scales else BATCH
         tasks += [
-            Task(f"{number}", data, inputs, "predictor", BATCH, pieces),
-            Task(f"{number} logits", copy.data, inputs, "runtime", batch, pieces),
+            Task(f"{number}", data, inputs, "predictor", BATCH, 1 if int8 else FLOAT_PIECES),
+            Task(f"{number} logits", copy.data, inputs, "runtime", batch, limit=None if int8 else FLOAT_LOGITS),
             Task(f"{number} alone", data, inputs, "predictor", 1, limit=ALONE),
             Task(f"{number} logits alone", copy.data, inputs, "runtime", 1, limit=ALONE),
         ]
@@ -141,7 +162,7 @@ def _answers(answers: Answers, number: int, path: Path, logits: str, probabiliti
     file, copy = answers.tasks[f"{number}"], answers.tasks[f"{number} logits"]
     alone, copy_alone = answers.tasks[f"{number} alone"], answers.tasks[f"{number} logits alone"]
     for whole, derived in ((file, copy), (alone, copy_alone)):
-        if whole["probabilities"].tobytes() != derived[probabilities].tobytes():
+        if whole["probabilities"][: len(derived[logits])].tobytes() != derived[probabilities].tobytes():
             raise ModelError(
                 f"the logits of {path} cannot be read: with them among its outputs it answers otherwise; this is a "
                 "limit of this version"

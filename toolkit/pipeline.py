@@ -32,18 +32,16 @@ from toolkit.artifact import (
 from toolkit.data import CLASS_NAMES
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import load_keras, predict_keras
+from toolkit.other_cpus import OtherCpus
 from toolkit.predictor import read_checked
 from toolkit.publishing import replace_manifest, staged_folder, write_atomic
 from toolkit.verification.gates import Limits
 from toolkit.verification.report import VerificationReport, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from toolkit.conversion.metadata import ExportedFile
     from toolkit.conversion.recipe import QuantizationRecipe
     from toolkit.data import FashionMnist
-    from toolkit.emulation.cpus import Cpu
     from toolkit.progress import Note, Step
     from toolkit.training.fit import OnEpoch
     from toolkit.training.recipes import Recipe
@@ -77,7 +75,7 @@ class ExportOptions:
     input_dtype: str = "uint8"
     limits: Limits = dataclasses.field(default_factory=Limits)
     keep_failed: bool = False
-    cpus: tuple[Cpu, ...] = ()
+    cpus: OtherCpus = dataclasses.field(default_factory=OtherCpus)
 
 
 class FailedGatesError(GateError):
@@ -186,7 +184,7 @@ def run_line(
 
 
 def verify_artifact(
-    folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step, cpus: Sequence[Cpu] = ()
+    folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step, cpus: OtherCpus | None = None
 ) -> VerificationReport:
     """Verify a published artifact; nothing is written, and a gate that fails is only in the report.
 
@@ -202,10 +200,11 @@ def verify_artifact(
     if ONNX not in manifest.files:
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
     try:
+        cpus = cpus or OtherCpus()
         with other_cpus.emulators(cpus, note, step) as machines:
             note("Asking Keras for its answers")
             report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step)
-            images, labels = data.test_images, data.test_labels
+            images, labels = data.test_images[: cpus.images], data.test_labels[: cpus.images]
             report = other_cpus.check_report(report, folder, images, labels, machines, limits, note, step)
     except ToolkitError:
         _check_unchanged(folder, manifest)
@@ -326,7 +325,8 @@ def _export(
     note(f"Verifying against Keras on {len(data.test_images):,} test images")
     report = _verify(staging, model, manifest, data, options.limits, step)
     with other_cpus.emulators(options.cpus, note, step) as machines:
-        images, labels = data.test_images, data.test_labels
+        count = options.cpus.images
+        images, labels = data.test_images[:count], data.test_labels[:count]
         report = other_cpus.check_report(report, staging, images, labels, machines, options.limits, note, step)
     (staging / PARITY).write_text(_parity_text(report), encoding="utf-8")
     manifest = dataclasses.replace(manifest, parity={file.name: _parity_record(file.parity) for file in report.files})

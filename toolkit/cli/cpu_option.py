@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from toolkit.emulation.cpus import Cpu
+    from toolkit.other_cpus import OtherCpus
 
-__all__ = ["CpuNames", "chosen_cpus"]
+__all__ = ["CpuImages", "CpuNames", "chosen_cpus"]
 
 CpuNames = Annotated[
     list[str] | None,
@@ -19,12 +19,18 @@ CpuNames = Annotated[
 ]
 
 
-def chosen_cpus(names: list[str] | None) -> "tuple[Cpu, ...]":
-    """The CPUs that are named.
+CpuImages = Annotated[
+    int | None, typer.Option("--cpu-images", help="Test images that other CPUs run, for a quick look.  [default: all]")
+]
+
+
+def chosen_cpus(names: list[str] | None, images: int | None) -> "OtherCpus":
+    """What the two options ask for.
 
     Raises:
-        UsageError: one does not exist.
+        UsageError: a CPU does not exist, or an option would do nothing.
     """
     from toolkit.emulation.cpus import choose
+    from toolkit.other_cpus import OtherCpus
 
-    return choose(names or [])
+    return OtherCpus(choose(names or []), images)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import options
-from toolkit.cli.cpu_option import CpuNames, chosen_cpus
+from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 
 
 def export(
@@ -34,6 +34,7 @@ def export(
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     keep_failed: options.KeepFailed = False,
     cpu: CpuNames = None,
+    cpu_images: CpuImages = None,
     json: options.Json = False,
 ) -> None:
     """Export a Keras model to ONNX and verify it against Keras on the whole test set.
@@ -61,7 +62,7 @@ def export(
         max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
     )
-    chosen = replace(chosen, cpus=chosen_cpus(cpu))
+    chosen = replace(chosen, cpus=chosen_cpus(cpu, cpu_images))
     source = model or default_artifact()
     if model is None:
         note(f"Exporting {source}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import options
-from toolkit.cli.cpu_option import CpuNames, chosen_cpus
+from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 from toolkit.cli.defaults import OWN_RUN
 
 
@@ -31,6 +31,7 @@ def run(
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     keep_failed: options.KeepFailed = False,
     cpu: CpuNames = None,
+    cpu_images: CpuImages = None,
     json: options.Json = False,
 ) -> None:
     """The whole line on real data: fetch, train, export, quantize, verify, time.
@@ -68,7 +69,7 @@ def run(
         max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
     )
-    chosen = replace(chosen, cpus=chosen_cpus(cpu))
+    chosen = replace(chosen, cpus=chosen_cpus(cpu, cpu_images))
     from toolkit.data import load
     from toolkit.pipeline import FailedGatesError, run_line
 

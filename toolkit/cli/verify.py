@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import options
-from toolkit.cli.cpu_option import CpuNames, chosen_cpus
+from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 
 
 def verify(
@@ -23,6 +23,7 @@ def verify(
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     flips: Annotated[int | None, typer.Option(help="How many flipped images to list.  [default: 10]", min=0)] = None,
     cpu: CpuNames = None,
+    cpu_images: CpuImages = None,
     json: options.Json = False,
 ) -> None:
     """Hold the exported files against Keras on all 10,000 test images; exit 1 if a gate fails.
@@ -31,7 +32,7 @@ def verify(
     are judged by label agreement and by accuracy lost. Batches of 1, 7 and 10,000 must give the same answers.
 
     --cpu runs them on other CPUs too: every label must be the same there, and of int8 with constant scales every bit
-    of the logits. It fetches what that takes, once. A verdict that holds goes into the manifest.
+    of the logits. It fetches what that takes, once. A verdict on all images that holds goes into the manifest.
 
     \b
     Example:
@@ -46,7 +47,7 @@ def verify(
 
     if json and flips is not None:
         raise UsageError("--flips does nothing with --json, which always has every flipped image; drop one of them")
-    cpus = chosen_cpus(cpu)
+    cpus = chosen_cpus(cpu, cpu_images)
     limits = options.limits_from(max_difference, min_agreement, max_accuracy_drop)
     folder = artifact or default_artifact()
     if artifact is None:
@@ -69,7 +70,7 @@ def verify(
     write_parity(report, target)  # after the figures were shown: a full disk must not hide them
     if not report.passed:
         raise FailedGatesError(report, f"see {target} for every flipped image")
-    if cpus and output is None:
+    if cpus.cpus and cpus.images is None and output is None:
         write_cpu_records(folder, report)
     if not json:
         print(f"Report: {target}")  # noqa: T201 - the command's own output

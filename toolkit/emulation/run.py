@@ -100,6 +100,11 @@ class Task:
         rows = len(next(iter(self.inputs.values())))
         return rows if self.limit is None else min(rows, self.limit)
 
+    def shares(self) -> list[tuple[int, int]]:
+        """First and last row (not included) of each piece; whole batches, so that pieces change no answer."""
+        edges = np.linspace(0, -(-self.rows // self.batch), self.pieces + 1).astype(int) * self.batch
+        return list(pairwise(np.unique(edges.clip(max=self.rows)).tolist()))
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -254,17 +259,16 @@ class _Pool:
         """What each child of a machine does: a name, its inputs and its runs."""
         together: dict[Path, list[dict[str, Any]]] = {}
         for number, task in enumerate(tasks):
-            edges = np.linspace(0, task.rows, task.pieces + 1).astype(int)
             runs = [
                 {
                     "model": str(self.scratch / f"model-{number}.onnx"),
                     "through": task.through,
                     "batch": task.batch,
-                    "first": int(first),
-                    "last": int(last),
+                    "first": first,
+                    "last": last,
                     "answers": str(self.scratch / f"answers-{place}-{number}-{piece}.npz"),
                 }
-                for piece, (first, last) in enumerate(pairwise(edges))
+                for piece, (first, last) in enumerate(task.shares())
             ]
             path = inputs[id(task.inputs)]
             if task.pieces == 1:
@@ -342,7 +346,8 @@ class _Pool:
         found: dict[str, dict[str, NDArray[Any]]] = {}
         for number, task in enumerate(tasks):
             parts = [
-                child.load(str(self.scratch / f"answers-{place}-{number}-{piece}.npz")) for piece in range(task.pieces)
+                child.load(str(self.scratch / f"answers-{place}-{number}-{piece}.npz"))
+                for piece in range(len(task.shares()))
             ]
             found[task.key] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         facts = _facts(next(iter(sorted(self.scratch.glob(f"facts-{place}-*.json")))))
