@@ -165,6 +165,9 @@ class _SystemMaker:
     def _wanted(self, apt: list[str]) -> dict[str, int]:
         """File names and bytes of all packages."""
         lines: list[str] = []
+        # Packages that are here already would be left out, so it is asked as if none were.
+        (empty := self.downloads / "no-archives" / "partial").mkdir(parents=True, exist_ok=True)
+        apt = [*apt, "-o", f"Dir::Cache::archives={empty.parent}"]
         self._do([*apt, "install", "--print-uris", "-qq", "-y", *PACKAGES], lines.append)
         found = {line.split()[1]: size for line in lines for size in debian.uri_sizes(line)}
         if not any(name.startswith("libc6_") for name in found):
