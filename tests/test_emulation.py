@@ -513,13 +513,11 @@ def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path: Path) -> None
     )
     env = {**os.environ, "TOOLKIT_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", script]
-    first = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None
-    for line in first.stdout:
-        if "unpacking" in line:
-            break
-    first.kill()
-    first.wait()
+    with subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert any("unpacking" in line for line in first.stdout)
+        first.kill()
+    assert first.returncode == -signal.SIGKILL
     place = tmp_path / "cache" / "emulation"
     assert not roots.is_ready(FOREIGN[host_architecture()], place)
     again = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -245,7 +245,7 @@ class _Pool:
         with ThreadPoolExecutor(cores) as executor:
             try:
                 futures = [executor.submit(self._start, job) for job in jobs]
-                for future in futures:
+                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                     future.result()
             except BaseException:
                 self._stop()
