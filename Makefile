@@ -46,7 +46,7 @@ data: setup
 
 # The committed artifact, the golden answers that tests hold the predictor against, and the figures that follow.
 reference: setup
-	$(BIN)/toolkit run --output exported/fashion-mnist
+	$(BIN)/toolkit run --output exported/fashion-mnist --cpu all
 	$(BIN)/python -m tests.golden.make
 
 # About ten minutes, most of it a fresh clone with all its downloads.
