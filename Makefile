@@ -14,7 +14,7 @@ help:
 	@echo "make setup       only the virtual environment"
 	@echo "make reference   retrain and re-export the committed artifact exported/fashion-mnist"
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
-	@echo "make portability the int8 file here and on an emulated Haswell (needs qemu-user-static)"
+	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
 	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make readme      write the measured figures and the command help into README.md"
 	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
@@ -47,7 +47,7 @@ data: setup
 
 # The committed artifact, the golden answers that tests hold the predictor against, and the figures that follow.
 reference: setup
-	$(BIN)/toolkit run --output exported/fashion-mnist
+	$(BIN)/toolkit run --output exported/fashion-mnist --cpu all
 	$(BIN)/python -m tests.golden.make
 
 # About ten minutes, most of it a fresh clone with all its downloads.
@@ -56,7 +56,7 @@ benchmarks: setup
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/fresh_clone.py
 
-# The int8 file on an emulated CPU without VNNI; needs qemu-x86_64-static (Debian: qemu-user-static).
+# The int8 files on all emulated CPUs, portable and plain; exits 1 if a portable one answers otherwise there.
 portability: setup
 	$(BIN)/python benchmarks/portability.py
 

@@ -161,20 +161,35 @@ def setup() -> str:
 
 
 def portability() -> str:
-    """The reference int8 file, and the same with plain scales, here and on an emulated CPU."""
+    """The reference model's int8 files, with portable and with plain scales, on every emulated CPU."""
     report = _load(RESULTS / "portability.json")
-    rows = [
-        [
-            f"{name} scales",
-            f"{entry['labels_differ']:,} of {entry['images']:,}",
-            f"{entry['max_abs']:.1e}",
-            f"{entry['accuracy_here']:.2%}",
-            f"{entry['accuracy_there']:.2%}",
-        ]
-        for name, entry in report["files"].items()
-    ]
-    columns = ["int8 file", "labels that differ", "largest difference", "accuracy here", f"on {report['emulated']}"]
-    return f"{_table(columns, rows)}\n\nHere: {machine(report['host'])}."
+    shown = ["portable", "portable, per channel", "plain", "plain, per channel"]
+    rows = []
+    for at, first in enumerate(report["files"]["portable"]):
+        cpu = report["cpus"][first["where"]["cpu"]]
+        row = [f"`{cpu['name']}` ({cpu['since']})"]
+        for name in shown:
+            entry = report["files"][name][at]
+            row.append(f"{entry['labels_differ']:,} / {entry['logits_differ']:,}")
+        rows.append(row)
+    every = report["files"]["portable"]
+    softmax = max(entry["probabilities_max_abs"] for entry in every)
+    dynamic = report["files"]["portable, dynamic"]
+    images, logits = every[0]["images"], every[0]["logits"]
+    return (
+        _table(["labels / logits that differ", *(f"{name} scales" for name in shown)], rows)
+        + f"\n\nOf {images:,} labels and {logits:,} logits (compared bit for bit), against this machine: "
+        f"{machine(report['host'])}. Emulated by {every[0]['where']['emulator']}. Probabilities of the portable file "
+        f"differ by up to {softmax:.1e}: the softmax is float arithmetic. Of the portable dynamic file "
+        f"{sum(e['labels_differ'] for e in dynamic)} labels differ, and logits by up to "
+        f"{max(e['logits_max_abs'] for e in dynamic):.1e}. Too old for the wheels: "
+        f"{'; '.join(_refusal(text) for text in report['too_old'].values())}."
+    )
+
+
+def _refusal(text: str) -> str:
+    """An error line without its advice."""
+    return text.rsplit("; ", 1)[0].replace(". (", " (")
 
 
 def quantization() -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "ONNX",
     "PARITY",
     "QUANTIZED",
+    "CpuRecord",
     "FileRecord",
     "Manifest",
     "ParityRecord",
@@ -125,6 +126,34 @@ class ParityRecord:
 
 
 @dataclass(frozen=True)
+class CpuRecord:
+    """What one other CPU made of one exported file, beside the machine that verified it (see parity.json for the rest).
+
+    Attributes:
+        cpu, architecture, emulator: what was emulated, by what.
+        python, numpy, onnxruntime: the versions that ran there.
+        images: how many were compared.
+        labels_differ: how many of them get another label there.
+        logits_differ: values in front of the softmax with other bits there.
+        logits_max_abs, probabilities_max_abs: largest differences.
+        accuracy: there.
+    """
+
+    cpu: str
+    architecture: str
+    emulator: str
+    python: str
+    numpy: str
+    onnxruntime: str
+    images: int
+    labels_differ: int
+    logits_differ: int
+    logits_max_abs: float
+    probabilities_max_abs: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Manifest:
     """manifest.json as a value. Sections that a stage has not written yet are None or empty."""
 
@@ -137,16 +166,20 @@ class Manifest:
     training: TrainingRecord | None = None
     quantization: QuantizationRecord | None = None
     parity: dict[str, ParityRecord] = field(default_factory=dict)
+    cpus: dict[str, list[CpuRecord]] = field(default_factory=dict)
     format: int = MANIFEST_FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
         return dataclasses.asdict(self)
 
+    def text(self) -> str:
+        """What manifest.json holds."""
+        return json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
+
     def write(self, folder: Path) -> None:
         """Write manifest.json into a staging folder."""
-        text = json.dumps(self.to_json(), indent=2, allow_nan=False)
-        (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+        (folder / MANIFEST_NAME).write_text(self.text(), encoding="utf-8")
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -172,6 +205,8 @@ def load_manifest(folder: Path) -> Manifest:
                 "training": raw["training"] and TrainingRecord(**raw["training"]),
                 "quantization": raw["quantization"] and QuantizationRecord(**raw["quantization"]),
                 "parity": {name: ParityRecord(**entry) for name, entry in raw["parity"].items()},
+                # Absent in older manifests.
+                "cpus": {name: [CpuRecord(**row) for row in rows] for name, rows in raw.get("cpus", {}).items()},
             }
         )
     except (TypeError, KeyError, AttributeError) as error:

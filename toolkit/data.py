@@ -6,20 +6,21 @@ toolkit knows where the data comes from or how it is packed.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from toolkit import data_sources
+from toolkit.cache import cache_root
 from toolkit.data_sources import FILES, PACKAGE, SourceError, read_folder
-from toolkit.errors import MissingError, ToolkitError, UsageError
+from toolkit.errors import MissingError, ToolkitError
 from toolkit.progress import silent_note
 from toolkit.publishing import write_atomic
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from toolkit.progress import Note
@@ -73,16 +74,7 @@ def cache_folder() -> Path:
     Raises:
         UsageError: this user has no home folder, and no variable names another place.
     """
-    try:
-        if own := os.environ.get("TOOLKIT_CACHE"):
-            base = Path(own).expanduser().absolute()
-        elif Path(general := os.environ.get("XDG_CACHE_HOME", "")).is_absolute():
-            base = Path(general) / "toolkit"
-        else:
-            base = Path.home() / ".cache" / "toolkit"
-    except RuntimeError as error:
-        raise UsageError(f"no folder to keep the data in ({error}); set TOOLKIT_CACHE to one") from error
-    return base / "fashion-mnist"
+    return cache_root() / "fashion-mnist"
 
 
 def load(folder: Path | None = None, note: Note = silent_note) -> FashionMnist:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from toolkit import debian
 from toolkit.errors import DataError, MissingError, ToolkitError, UsageError
 from toolkit.idx import GZIP_MAGIC, gunzip, pack
 from toolkit.keras_model import import_keras
@@ -145,8 +143,7 @@ def from_keras(note: Note) -> dict[str, bytes]:
 
 
 def _brief(error: Exception) -> str:
-    lines = re.sub(r"https?://\S+?(?=:?(\s|$))", "its server", str(error)).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return debian.brief(str(error)) or type(error).__name__
 
 
 @contextmanager
@@ -200,9 +197,8 @@ def fetch_package(note: Note) -> dict[str, bytes]:
     Raises:
         SourceError: no apt-get here, or it could not fetch the package.
     """
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise SourceError(f"{tool} is not on this system")
+    if tool := debian.missing_tool():
+        raise SourceError(f"{tool} is not on this system")
     note(f"fetching 31 MB from the Debian package {PACKAGE}")
     try:
         with tempfile.TemporaryDirectory(prefix="toolkit-data-") as folder:
@@ -213,18 +209,15 @@ def fetch_package(note: Note) -> dict[str, bytes]:
 
 def _fetch_into(folder: Path, note: Note) -> dict[str, bytes]:
     deadline = time.monotonic() + FETCH_SECONDS
-    for part in ("cache/archives/partial", "state/lists/partial", "files"):
-        (folder / part).mkdir(parents=True)
-    system, private = folder / "system.conf", folder / "private.conf"
-    system.write_text(_APT_OPTIONS.format(folder=folder))
-    private.write_text(_APT_OPTIONS.format(folder=folder) + _APT_PRIVATE_LISTS.format(folder=folder))
+    (folder / "files").mkdir()
+    system, private = debian.system_config(folder), debian.private_config(folder)
     download = ["download", PACKAGE]
-    reason = _run(["apt-get", "-c", str(system), *download], folder, deadline)
+    reason = debian.run(["apt-get", "-c", str(system), *download], folder, deadline)
     if reason:
         note("the system's package lists do not help; fetching lists (about 10 MB) into a private folder")
         # Its verdict is not asked for: one repository of many being out of reach must not matter.
-        trouble = _run(["apt-get", "-c", str(private), "update"], folder, deadline)
-        reason = _run(["apt-get", "-c", str(private), *download], folder, deadline)
+        trouble = debian.run(["apt-get", "-c", str(private), "update"], folder, deadline)
+        reason = debian.run(["apt-get", "-c", str(private), *download], folder, deadline)
         if reason and trouble:
             reason = f"{reason}; before that, apt-get update: {trouble}"
     if reason:
@@ -232,52 +225,6 @@ def _fetch_into(folder: Path, note: Note) -> dict[str, bytes]:
     packages = list(folder.glob(f"{PACKAGE}_*.deb"))
     if not packages:
         raise SourceError("apt-get ended well but left no package")
-    if reason := _run(["dpkg-deb", "-x", str(packages[0]), str(folder / "files")], folder, deadline):
+    if reason := debian.run(["dpkg-deb", "-x", str(packages[0]), str(folder / "files")], folder, deadline):
         raise SourceError(f"the package cannot be unpacked: {reason}")
     return _proved(folder / "files" / PACKAGE_FOLDER.relative_to("/"))
-
-
-# No lock and no cache of the system are touched and its update hooks are not run. Apt does not switch to its
-# user _apt, who could not write into the private folder.
-_APT_OPTIONS = """\
-Dir::Cache "{folder}/cache";
-Debug::NoLocking "1";
-APT::Sandbox::User "root";
-Acquire::http::Timeout "20";
-Acquire::https::Timeout "20";
-Acquire::Retries "1";
-Acquire::Languages "none";
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-"""
-_APT_PRIVATE_LISTS = """\
-Dir::State "{folder}/state";
-Dir::State::lists "{folder}/state/lists";
-Dir::State::status "/var/lib/dpkg/status";
-"""
-
-
-def _run(command: list[str], folder: Path, deadline: float) -> str | None:
-    """Run a command in a folder; None, or the last complaint it made."""
-    left = deadline - time.monotonic()
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=max(left, 0.1),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"not done within {FETCH_SECONDS:.0f} seconds"
-    complaints = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))]
-    if done.returncode == 0 and "update" not in command:
-        return None
-    if complaints:
-        return _brief(Exception(complaints[-1][2:].strip()))
-    return f"exit code {done.returncode}" if done.returncode else None

@@ -16,6 +16,7 @@ from toolkit.predictor import (
 
 __all__ = [
     "CorruptArtifactError",
+    "CpuError",
     "DataError",
     "DivergedError",
     "GateError",
@@ -44,6 +45,12 @@ class DataError(ToolkitError, ValueError):
     """A data file that is not what it should be."""
 
     exit_code = 2
+
+
+class CpuError(ToolkitError):
+    """A CPU on which the installed libraries do not run, or that an emulator does not play as it should."""
+
+    exit_code = 3
 
 
 class StorageError(ToolkitError, OSError):

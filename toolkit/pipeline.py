@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit import artifact
+from toolkit import artifact, other_cpus
 from toolkit.artifact import (
     HISTORY,
     KERAS,
@@ -33,8 +33,9 @@ from toolkit.data import CLASS_NAMES
 from toolkit.diagnosis import error_by_layer
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import load_keras, predict_keras
+from toolkit.other_cpus import OtherCpus
 from toolkit.predictor import PROBABILITIES, read_checked
-from toolkit.publishing import staged_folder, write_atomic
+from toolkit.publishing import replace_manifest, staged_folder, write_atomic
 from toolkit.verification.gates import Limits
 from toolkit.verification.report import VerificationReport, verify
 
@@ -61,6 +62,7 @@ __all__ = [
     "run_line",
     "train_artifact",
     "verify_artifact",
+    "write_cpu_records",
     "write_parity",
 ]
 
@@ -75,6 +77,7 @@ class ExportOptions:
         output: "probabilities", "logits" or "both".
         limits: the gates.
         keep_failed: leave what failed a gate in a folder of its own, NAME.failed.
+        cpus: other CPUs that it must run on as it does here.
     """
 
     quantization: QuantizationRecipe | None
@@ -82,6 +85,7 @@ class ExportOptions:
     output: str = "probabilities"
     limits: Limits = dataclasses.field(default_factory=Limits)
     keep_failed: bool = False
+    cpus: OtherCpus = dataclasses.field(default_factory=OtherCpus)
 
 
 class FailedGatesError(GateError):
@@ -145,6 +149,7 @@ def export_artifact(
         model_path, earlier = source / KERAS, artifact.load_manifest(source)
         if KERAS not in earlier.files:
             raise MissingError(f"{source} holds no {KERAS}; train one with: toolkit train --output {source}")
+    _prepare(options, note, step)
     with staged_folder(target) as staging:
         # Each file is read once, checked, and from here on taken from the staging folder: whatever another command
         # does to the source meanwhile, what is exported is what was checked.
@@ -190,6 +195,12 @@ def open_source(source: Path, folder: Path) -> tuple[Any, str]:
     return load_keras(copy, shown=shown), artifact.sha256_of(copy)
 
 
+def _prepare(options: ExportOptions, note: Note, step: Step) -> None:
+    """What cannot be had should be known before the work."""
+    with other_cpus.emulators(options.cpus, note, step):
+        pass
+
+
 def export_target(source: Path, output: Path | None) -> Path:
     """Where an export goes: output, or the source folder itself, or exported/NAME for NAME.keras."""
     return output or (source if source.is_dir() else Path("exported") / source.stem)
@@ -210,6 +221,7 @@ def run_line(
     Raises:
         As `train_artifact` and `export_artifact`; the earlier artifact is whole after each of them.
     """
+    _prepare(options, note, step)
     with staged_folder(output) as staging:
         manifest, _, model = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
         manifest, report = _export(staging, output, model, manifest, data, options, note, step)
@@ -217,13 +229,21 @@ def run_line(
 
 
 def verify_artifact(
-    folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step, *, layers: bool = False
+    folder: Path,
+    data: FashionMnist,
+    limits: Limits,
+    note: Note,
+    step: Step,
+    cpus: OtherCpus | None = None,
+    *,
+    layers: bool = False,
 ) -> VerificationReport:
     """Verify a published artifact; nothing is written, and a gate that fails is only in the report.
 
     Error by layer is in the report too if int8 loses too much, and always with ``layers``.
 
     Raises:
+        MissingError, CpuError, StorageError: another CPU cannot be emulated.
         CorruptArtifactError: a file is not what the manifest says.
         MissingError: there is nothing to verify, or no model.keras to verify it against.
     """
@@ -233,9 +253,13 @@ def verify_artifact(
         raise MissingError(f"{folder} holds no {KERAS} to verify against; copy it there from where it was trained")
     if ONNX not in manifest.files:
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
-    note("Asking Keras for its answers")
     try:
-        report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step, layers=layers)
+        cpus = cpus or OtherCpus()
+        with other_cpus.emulators(cpus, note, step) as machines:
+            note("Asking Keras for its answers")
+            report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step, layers=layers)
+            images, labels = data.test_images[: cpus.images], data.test_labels[: cpus.images]
+            report = other_cpus.check_report(report, folder, images, labels, machines, limits, note, step)
     except ToolkitError:
         _check_unchanged(folder, manifest)
         raise
@@ -246,6 +270,19 @@ def verify_artifact(
 def _check_unchanged(folder: Path, manifest: Manifest) -> None:
     if artifact.load_manifest(folder).files != manifest.files:
         raise UsageError(f"{folder} was replaced by another command while it was verified; verify it again")
+
+
+def write_cpu_records(folder: Path, report: VerificationReport) -> None:
+    """Put what a report found on other CPUs into the manifest of the artifact that it is about.
+
+    Raises:
+        UsageError, StorageError: it cannot be written, or the artifact was replaced meanwhile.
+    """
+    earlier = (folder / artifact.MANIFEST_NAME).read_bytes()
+    manifest = artifact.load_manifest(folder)
+    if any(manifest.files[file.name].sha256 != file.sha256 for file in report.files):
+        raise UsageError(f"{folder} was replaced by another command while it was verified; verify it again")
+    replace_manifest(folder, earlier, dataclasses.replace(manifest, cpus=other_cpus.records(report)).text())
 
 
 def write_parity(report: VerificationReport, path: Path) -> None:
@@ -339,8 +376,13 @@ def _export(
     manifest.write(staging)  # the predictor checks what it opens against the manifest
     note(f"Verifying against Keras on {len(data.test_images):,} test images")
     report = _verify(staging, model, manifest, data, options.limits, step)
+    with other_cpus.emulators(options.cpus, note, step) as machines:
+        count = options.cpus.images
+        images, labels = data.test_images[:count], data.test_labels[:count]
+        report = other_cpus.check_report(report, staging, images, labels, machines, options.limits, note, step)
     (staging / PARITY).write_text(_parity_text(report), encoding="utf-8")
     manifest = dataclasses.replace(manifest, parity={file.name: _parity_record(file.parity) for file in report.files})
+    manifest = dataclasses.replace(manifest, cpus=other_cpus.records(report))
     manifest.write(staging)
     if not report.passed:
         consequence = f"nothing was published to {target}"

@@ -1,9 +1,10 @@
 """Writing that is whole or not at all: files, and artifact folders that several stages fill.
 
-The models and the manifest of a folder are never changed in place. A stage takes the folder's lock, fills a staging
+The models of a folder are never changed in place. A stage takes the folder's lock, fills a staging
 folder beside it and swaps the two in one system call, so that a reader, a crash or ``kill -9`` at any moment meets
 either the earlier folder or the new one. What a killed run leaves behind is a hidden staging folder, which the next run
-removes. Reports (parity.json, bench.json) are single files, each replaced as a whole.
+removes. Reports (parity.json, bench.json) are single files, each replaced as a whole, and so is a manifest to which
+verification adds what it found about files that stay as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from toolkit.predictor import MANIFEST_NAME, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["staged_folder", "storage_error", "write_atomic"]
+__all__ = ["replace_manifest", "staged_folder", "storage_error", "write_atomic"]
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -95,6 +96,31 @@ def staged_folder(target: Path) -> Iterator[Path]:
         raise
     except shutil.Error as error:  # one for all that copytree could not copy
         raise StorageError(f"could not write {target}: {error}; what was there before is untouched") from error
+    except OSError as error:
+        raise storage_error(error, target) from error
+
+
+def replace_manifest(target: Path, earlier: bytes, text: str) -> None:
+    """Put another manifest into a published folder whose other files stay as they are.
+
+    Args:
+        target: the artifact folder.
+        earlier: the manifest's bytes as they were read; if they are others by now, nothing is written.
+        text: the new manifest.
+
+    Raises:
+        UsageError: another command replaced the artifact or is doing so, or it cannot be written.
+        StorageError: the disk is full or fails; the earlier manifest is whole.
+    """
+    target = target.resolve()
+    path = target / MANIFEST_NAME
+    try:
+        with _locked(target):
+            if path.read_bytes() != earlier:
+                raise UsageError(f"{target} was replaced by another command while it was verified; verify it again")
+            write_atomic(path, text)
+    except ToolkitError:
+        raise
     except OSError as error:
         raise storage_error(error, target) from error
 

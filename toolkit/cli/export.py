@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import options
+from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 
 
 def export(
@@ -29,6 +30,8 @@ def export(
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     keep_failed: options.KeepFailed = False,
+    cpu: CpuNames = None,
+    cpu_images: CpuImages = None,
     json: options.Json = False,
 ) -> None:
     """Export a Keras model to ONNX and verify it against Keras on the whole test set.
@@ -40,6 +43,8 @@ def export(
     Example:
         toolkit export exported/mlp --quantize
     """
+    from dataclasses import replace
+
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
     from toolkit.cli.rendering import print_verification
@@ -64,6 +69,7 @@ def export(
         max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
     )
+    chosen = replace(chosen, cpus=chosen_cpus(cpu, cpu_images))
     source = model or default_artifact()
     if model is None:
         note(f"Exporting {source}")

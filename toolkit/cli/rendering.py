@@ -75,6 +75,7 @@ def print_verification(report: VerificationReport, *, flips: int = 0, to_stderr:
         )
     columns = ["", "accuracy", "points", "labels as Keras", "max diff", "mean diff", "gates"]
     print_table(f"Verification on the {report.data}", columns, rows, to_stderr=to_stderr)
+    _print_cpus(report, to_stderr=to_stderr)
     for line in report.failures():
         note(f"failed: {line}")
     for file in report.files:
@@ -125,6 +126,24 @@ def _print_layers(name: str, found: LayerReport, *, to_stderr: bool) -> None:
 
 def _figure(value: float | None, form: str) -> str:
     return "n/a" if value is None else format(value, form)
+
+
+def _print_cpus(report: VerificationReport, *, to_stderr: bool) -> None:
+    rows = [
+        [
+            f"{file.name} on {check.where.cpu}",
+            f"{check.accuracy:.2%}",
+            f"{check.images - check.labels_differ:,} of {check.images:,}",
+            f"{check.logits - check.logits_differ:,} of {check.logits:,}",
+            f"{check.logits_max_abs:.1e}",
+            f"{check.probabilities_max_abs:.1e}",
+        ]
+        for file in report.files
+        for check in file.cpus
+    ]
+    if rows:
+        columns = ["", "accuracy", "labels as here", "logits bit-equal", "max diff", "of probabilities"]
+        print_table("On other CPUs (emulated), beside this machine", columns, rows, to_stderr=to_stderr)
 
 
 def _print_flips(name: str, found: list[Any], count: int, names: list[str], *, to_stderr: bool) -> None:

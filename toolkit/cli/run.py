@@ -1,6 +1,7 @@
 """``toolkit run``."""
 
 from toolkit.cli import options
+from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 from toolkit.cli.defaults import OWN_RUN
 
 
@@ -28,6 +29,8 @@ def run(
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     keep_failed: options.KeepFailed = False,
+    cpu: CpuNames = None,
+    cpu_images: CpuImages = None,
     json: options.Json = False,
 ) -> None:
     """The whole line on real data: fetch, train, export, quantize, verify, time.
@@ -38,6 +41,8 @@ def run(
     Example:
         toolkit run --epochs 20 --output exported/quick
     """
+    from dataclasses import replace
+
     from toolkit.benchmarking.fresh import time_artifact
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.rendering import print_summary, print_verification, summary, training_progress
@@ -73,6 +78,7 @@ def run(
         max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
     )
+    chosen = replace(chosen, cpus=chosen_cpus(cpu, cpu_images))
     from toolkit.data import load
     from toolkit.pipeline import FailedGatesError, run_line
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import options
+from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 
 
 def verify(
@@ -23,6 +24,8 @@ def verify(
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     flips: Annotated[int | None, typer.Option(help="How many flipped images to list.  [default: 10]", min=0)] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show int8's error by layer, even if all is well.")] = False,
+    cpu: CpuNames = None,
+    cpu_images: CpuImages = None,
     json: options.Json = False,
 ) -> None:
     """Hold the exported files against Keras on all 10,000 test images; exit 1 if a gate fails.
@@ -31,9 +34,12 @@ def verify(
     are judged by label agreement and by accuracy lost. Batches of 1, 7 and 10,000 must give the same answers. If int8
     loses too much, its error by layer is shown, worst first, with what to try next.
 
+    --cpu runs them on other CPUs too: every label must be the same there, and of int8 with constant scales every bit
+    of the logits. It fetches what that takes, once. A verdict on all images that holds goes into the manifest.
+
     \b
     Example:
-        toolkit verify exported/fashion-mnist --min-agreement 0.99
+        toolkit verify exported/fashion-mnist --min-agreement 0.99 --cpu haswell --cpu cortex-a72
     """
     from toolkit.artifact import QUANTIZED, load_manifest
     from toolkit.cli.console import note, print_json, steps
@@ -44,12 +50,13 @@ def verify(
 
     if json and flips is not None:
         raise UsageError("--flips does nothing with --json, which always has every flipped image; drop one of them")
+    cpus = chosen_cpus(cpu, cpu_images)
     limits = options.limits_from(max_difference, min_agreement, max_accuracy_drop)
     folder = artifact or default_artifact()
     if artifact is None:
         note(f"Verifying {folder}")
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, verify_artifact, write_parity
+    from toolkit.pipeline import FailedGatesError, verify_artifact, write_cpu_records, write_parity
 
     manifest = load_manifest(folder)
     if not set(QUANTIZED.values()) & manifest.files.keys() and not (
@@ -62,15 +69,20 @@ def verify(
         raise UsageError(f"{folder} has no int8 model, so --layers does nothing; drop it")
     target = checked_report(output or folder / "parity.json", "parity.json")
     with steps("Verifying") as step:
-        report = verify_artifact(folder, load(data, note), limits, note, step, layers=layers)
+        report = verify_artifact(folder, load(data, note), limits, note, step, cpus, layers=layers)
     if json:
         print_json(report.to_json())
     else:
         print_verification(report, flips=10 if flips is None else flips)
     write_parity(report, target)  # after the figures were shown: a full disk must not hide them
     if not report.passed:
-        method = " dynamic" if manifest.quantization and manifest.quantization.recipe.get("method") == "dynamic" else ""
-        again = f"try: toolkit export {shlex.quote(str(folder))} --quantize{method}"
+        recipe = manifest.quantization.recipe if manifest.quantization else {}
+        from toolkit.conversion.recipe import QuantizationRecipe
+
+        options_again = QuantizationRecipe(**{**recipe, "keep_float": tuple(recipe.get("keep_float", ()))}).options()
+        again = f"try: {shlex.join(['toolkit', 'export', str(folder), *options_again])}"
         raise FailedGatesError(report, f"see {target} for every flipped image", again)
+    if cpus.cpus and cpus.images is None and output is None:
+        write_cpu_records(folder, report)
     if not json:
         print(f"Report: {target}")  # noqa: T201 - the command's own output

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.predictor import Predictor
+from toolkit.verification.cpus import CpuCheck, judge_cpu
 from toolkit.verification.gates import INT8_GATES, BatchCheck, Gate, Limits, judge
 from toolkit.verification.parity import Parity, compare
 
@@ -28,7 +29,7 @@ BATCH_SIZES = (1, 7)
 
 @dataclass(frozen=True)
 class FileReport:
-    """One exported file: its kind and hash, the comparison with Keras, the batch sizes, the verdicts.
+    """One exported file: its kind and hash, the comparison with Keras, the batch sizes, other CPUs, the verdicts.
 
     ``layers`` is error by layer, where it was looked for: in int8 files that lose too much, or on request.
     """
@@ -40,6 +41,12 @@ class FileReport:
     batches: list[BatchCheck]
     gates: list[Gate]
     layers: LayerReport | None = None
+    cpus: list[CpuCheck] = field(default_factory=list)
+
+    def on_cpus(self, checks: list[CpuCheck], limits: Limits) -> FileReport:
+        """The same with what came of it on other CPUs, and the verdicts on that."""
+        gates = [gate for check in checks for gate in judge_cpu(self.kind, check, limits)]
+        return dataclasses.replace(self, cpus=checks, gates=[*self.gates, *gates])
 
     @property
     def passed(self) -> bool:
