@@ -1,0 +1,22 @@
+"""The stages in sequence: what `toolkit train`, `export`, `verify` and `run` do to an artifact folder.
+
+Each fills a staging folder and lets it take the artifact's place only when every gate held.
+"""
+
+from toolkit.pipeline.exporting import ExportOptions, quantize_on
+from toolkit.pipeline.line import export_artifact, export_target, open_source, run_line, train_artifact
+from toolkit.pipeline.verifying import FailedGatesError, verify_artifact, write_cpu_records, write_parity
+
+__all__ = [
+    "ExportOptions",
+    "FailedGatesError",
+    "export_artifact",
+    "export_target",
+    "open_source",
+    "quantize_on",
+    "run_line",
+    "train_artifact",
+    "verify_artifact",
+    "write_cpu_records",
+    "write_parity",
+]
