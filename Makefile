@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/toolkit run --output exported/demo
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

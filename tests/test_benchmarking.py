@@ -74,7 +74,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     for name, kind in (("model.onnx", "float32"), ("model.int8.onnx", "int8")):
         shutil.copy(tiny_model, folder / name)
         files[name] = {"kind": kind, "sha256": digest}
-    (folder / "manifest.json").write_text(json.dumps({"format": 1, "versions": {}, "files": files}))
+    (folder / "manifest.json").write_text(json.dumps({"format": 2, "versions": {}, "files": files}))
     return folder
 
 

@@ -29,7 +29,7 @@ def test_a_changed_figure_in_the_readme_is_seen(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_command_and_option_that_the_readme_shows_exists() -> None:
-    known = {"run", "data", "train", "export", "verify", "predict", "inspect", "bench"}
+    known = {"run", "data", "train", "export", "verify", "predict", "inspect", "bench", "tune"}
     assert set(re.findall(r"^ *toolkit ([a-z]+)", README, re.MULTILINE)) <= known
     sections = re.findall(r"- \*\*`toolkit ([a-z]+)[^\n]*((?:\n  [^\n]*)*)", README)
     assert {name for name, _ in sections} == known - {"run"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.conftest import REFERENCE, ROOT, toolkit
+from tests.conftest import REFERENCE, toolkit
 from toolkit.emulation import root as roots
 from toolkit.emulation import store
 from toolkit.emulation.board import make_board
 from toolkit.emulation.cpus import CPUS, TOO_OLD, choose
 from toolkit.emulation.emulator import host_architecture
-from toolkit.emulation.run import Task, prepared, run_all, this_machine
-from toolkit.errors import CpuError, StorageError, UsageError
+from toolkit.emulation.run import Task, run_all, this_machine
+from toolkit.errors import CpuError, StorageError
 from toolkit.verification.cpus import CpuAnswers, CpuCheck, Emulated, compare_cpu, judge_cpu
 from toolkit.verification.gates import Limits
 
@@ -358,180 +357,3 @@ def test_a_model_that_does_not_open_is_one_line() -> None:
     task = Task("bad", b"no model", {"x": np.zeros((1, 2), np.float32)}, "runtime", 1)
     with pytest.raises(CpuError, match=r"this machine: .*; install them again"):
         run_all([this_machine()], [task], _nothing, "")
-
-
-# derived copies
-
-
-def test_the_copy_with_logits_is_the_same_graph_with_the_same_bits() -> None:
-    import onnxruntime as ort
-
-    from tests.conftest import REFERENCE
-    from toolkit.conversion.logits import operators_as_run, with_logits
-    from toolkit.data import load
-
-    images = load().test_images[:300]
-    for name in ("model.int8.onnx", "model.onnx"):
-        data = (REFERENCE / name).read_bytes()
-        copy = with_logits(data, name)
-        assert operators_as_run(copy.data, name) == operators_as_run(data, name)
-        before, after = (ort.InferenceSession(d, providers=["CPUExecutionProvider"]) for d in (data, copy.data))
-        (want,) = before.run(None, {"image": images})
-        found, logits = after.run(["probabilities", copy.output], {"image": images})
-        assert found.tobytes() == want.tobytes()
-        assert (logits.argmax(axis=1) == want.argmax(axis=1)).all()
-        assert not copy.computed_scales
-        assert with_logits(copy.data, name).output == copy.output  # a graph that has them is left as it is
-        assert with_logits(copy.data, name).data.count(b"probabilities") == copy.data.count(b"probabilities")
-
-
-# the manifest
-
-
-def test_an_older_manifest_without_other_cpus_still_opens(tmp_path: Path) -> None:
-    from tests.breaking import copy_of
-    from toolkit.artifact import load_manifest
-
-    artifact = copy_of(REFERENCE, tmp_path)
-    manifest = json.loads((artifact / "manifest.json").read_text())
-    manifest.pop("cpus", None)
-    (artifact / "manifest.json").write_text(json.dumps(manifest))
-    assert load_manifest(artifact).cpus == {}
-
-
-def test_no_rows_are_written_into_an_artifact_that_was_replaced(tmp_path: Path) -> None:
-    from tests.breaking import copy_of
-    from toolkit.publishing import replace_manifest
-
-    artifact = copy_of(REFERENCE, tmp_path)
-    path = artifact / "manifest.json"
-    before = path.read_bytes()
-    path.write_bytes(before + b" ")
-    with pytest.raises(UsageError, match="was replaced by another command"):
-        replace_manifest(artifact, before, "{}")
-    assert path.read_bytes() == before + b" "
-
-
-# really run; skipped only where it cannot be prepared, and in CI not even then
-
-
-def _machines_or_skip(names: list[str]) -> None:
-    from toolkit.errors import ToolkitError
-
-    try:
-        with prepared(choose(names), _nothing, _nothing):
-            return
-    except ToolkitError as error:
-        if os.environ.get("TOOLKIT_REQUIRE_EMULATION") == "1":
-            raise
-        pytest.skip(str(error))
-
-
-def test_the_reference_passes_on_other_cpus_and_says_so(tmp_path: Path) -> None:
-    from tests.breaking import copy_of
-    from toolkit.artifact import load_manifest
-    from toolkit.predictor import Predictor
-
-    _machines_or_skip(["haswell", "cortex-a72"])
-    artifact = copy_of(REFERENCE, tmp_path)
-    images = ["--cpu-images", "1000"]
-    finished = toolkit("verify", artifact, "--cpu", "haswell", "--cpu", "cortex-a72", *images, "--json")
-    assert finished.code == 0, finished.err
-    report = json.loads(finished.out)
-    assert report == json.loads((artifact / "parity.json").read_text())
-    (int8,) = (file for file in report["files"] if file["kind"] == "int8")
-    assert [row["where"]["cpu"] for row in int8["cpus"]] == ["haswell", "cortex-a72"]
-    for row in int8["cpus"]:
-        assert (row["labels_differ"], row["logits_differ"], row["logits"]) == (0, 0, 11_000)
-    assert {"logits that differ on haswell", "labels that differ on cortex-a72"} <= {g["name"] for g in int8["gates"]}
-    # a part of the images is no verdict for the manifest
-    assert load_manifest(artifact).cpus == load_manifest(REFERENCE).cpus
-    Predictor(artifact)
-
-
-def test_the_committed_manifest_has_a_row_for_every_cpu() -> None:
-    from toolkit.artifact import load_manifest
-
-    manifest = load_manifest(REFERENCE)
-    parity = json.loads((REFERENCE / "parity.json").read_text())
-    for file in parity["files"]:
-        rows = manifest.cpus[file["name"]]
-        assert [row.cpu for row in rows] == [cpu.name for cpu in CPUS]
-        assert [row["where"]["cpu"] for row in file["cpus"]] == [cpu.name for cpu in CPUS]
-        for row in rows:
-            assert (row.images, row.labels_differ) == (10_000, 0)
-        if file["kind"] == "int8":
-            assert [row.logits_differ for row in rows] == [0] * len(CPUS)
-
-
-@pytest.mark.parametrize("scales", [["--no-portable"], ["--per-channel", "--no-portable"]])
-def test_the_plain_file_is_not_published(tmp_path: Path, scales: list[str]) -> None:
-    """On a machine with VNNI it answers otherwise than a Haswell; on one without, otherwise than an ARM core."""
-    _machines_or_skip(["haswell", "cortex-a72"])
-    cpus = ["--cpu", "haswell", "--cpu", "cortex-a72", "--cpu-images", "1000"]
-    target = tmp_path / "plain"
-    finished = toolkit("export", REFERENCE, "--quantize", *scales, *cpus, "--output", target, "--keep-failed")
-    assert finished.code == 1, finished.err
-    assert "nothing was published" in finished.error_line
-    assert not target.exists()
-    report = json.loads((tmp_path / "plain.failed" / "parity.json").read_text())
-    (int8,) = (file for file in report["files"] if file["kind"] == "int8")
-    failed = {gate["name"] for gate in int8["gates"] if not gate["passed"]}
-    from toolkit.benchmarking.host import describe_host
-
-    vnni = {"avx512_vnni", "avx_vnni"} & set(describe_host().cpu_features or ())
-    assert ("logits that differ on haswell" if vnni else "logits that differ on cortex-a72") in failed
-    if vnni:
-        assert not {name for name in failed if "cortex-a72" in name}
-    rows = json.loads((tmp_path / "plain.failed" / "manifest.json").read_text())["cpus"]["model.int8.onnx"]
-    assert [row["cpu"] for row in rows] == ["haswell", "cortex-a72"]
-
-
-def test_a_cpu_that_is_too_old_for_the_wheels_is_one_line(tmp_path: Path) -> None:
-    if host_architecture() != "amd64":
-        pytest.skip("x86 CPUs on another host take a root that was not tried")
-    _machines_or_skip(["conroe", "penryn"])
-    for name, says in (("conroe", "illegal instruction at numpy"), ("penryn", "NumPy was built with baseline")):
-        report = tmp_path / "report.json"
-        finished = toolkit("verify", REFERENCE, "--cpu", name, "--cpu-images", "1", "--output", report)
-        assert finished.code == 3
-        assert finished.error_line.startswith(f"error: {name} (qemu ")
-        assert says in finished.error_line
-        assert not report.exists()
-
-
-def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Killed while it unpacks: no root is there, and the next try fetches no package again."""
-    _machines_or_skip([FOREIGN_CPU[host_architecture()]])
-    if os.environ.get("TOOLKIT_REQUIRE_EMULATION") != "1" and not _can_fetch(tmp_path / "probe"):
-        pytest.skip("no network to fetch packages")
-    cpu = FOREIGN_CPU[host_architecture()]
-    script = (
-        "from toolkit.emulation.cpus import choose\nfrom toolkit.emulation.run import prepared\n"
-        "say = lambda *a: print(*a, flush=True)\n"
-        f"with prepared(choose(['{cpu}']), say, say): print('ready')\n"
-    )
-    env = {**os.environ, "TOOLKIT_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None
-        assert any("unpacking" in line for line in first.stdout)
-        first.kill()
-    assert first.returncode == -signal.SIGKILL
-    place = tmp_path / "cache" / "emulation"
-    assert not roots.is_ready(FOREIGN[host_architecture()], place)
-    again = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
-    assert "fetching 0.0 MB: 0 Debian packages" in again.stdout
-    assert again.stdout.endswith("ready\n")
-    assert roots.is_ready(FOREIGN[host_architecture()], place)
-    assert not (place / "downloads" / FOREIGN[host_architecture()]).exists()
-    third = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    assert third.stdout == "ready\n"  # nothing is fetched twice
-
-
-def _can_fetch(folder: Path) -> bool:
-    from toolkit import debian
-
-    folder.mkdir()
-    config = debian.foreign_config(folder, FOREIGN[host_architecture()])
-    return debian.run(["apt-get", "-c", str(config), "update"], folder, time.monotonic() + 120) is None

