@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.conftest import REFERENCE, toolkit
-from toolkit.conversion.portable import LIMIT, pair_load, portable_scale
+from toolkit.conversion.portable import AS_THEY_STAND, LIMIT, pair_load, portable_scale
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
 from toolkit.conversion.saturation import as_run, layer_loads, portable_overrides
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from toolkit.conversion.portable import Orders
     from toolkit.data import FashionMnist
 
 WEIGHTS = hnp.arrays(
@@ -53,31 +54,39 @@ def _saturating(activations: NDArray[np.uint8], weights: NDArray[np.int8]) -> ND
     return sums
 
 
+def _orders(rows: int, seed: int) -> Orders:
+    """As they stand, and in another order."""
+    return (None, np.random.default_rng(seed).permutation(rows))
+
+
 @given(WEIGHTS, st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
 def test_no_pair_saturates_whatever_the_weights_and_the_input(
-    weights: NDArray[np.float32], any_pair: bool, per_channel: bool, seed: int
+    weights: NDArray[np.float32], two_orders: bool, per_channel: bool, seed: int
 ) -> None:
-    scale = portable_scale(weights, any_pair=any_pair, per_channel=per_channel)
+    orders = _orders(len(weights), seed) if two_orders else AS_THEY_STAND
+    scale = portable_scale(weights, orders, per_channel=per_channel)
     assert scale.shape == ((weights.shape[1],) if per_channel else (1,))
     assert (scale > 0).all()
     quantized = _quantized(weights, scale)
-    assert pair_load(quantized, any_pair=any_pair).max() <= LIMIT
+    assert pair_load(quantized, orders).max() <= LIMIT
     assert np.abs(weights / scale).max() <= 127.5
     rng = np.random.default_rng(seed)
     activations = rng.choice(np.array([0, 1, 128, 254, 255], np.uint8), size=(20, len(weights)))
-    order = rng.permutation(len(weights)) if any_pair else np.arange(len(weights))
-    exact = activations[:, order].astype(np.int64) @ quantized[order].astype(np.int64)
-    np.testing.assert_array_equal(_saturating(activations[:, order], quantized[order]), exact)
+    exact = activations.astype(np.int64) @ quantized.astype(np.int64)
+    for order in orders:
+        taken = np.arange(len(weights)) if order is None else order
+        np.testing.assert_array_equal(_saturating(activations[:, taken], quantized[taken]), exact)
 
 
 @given(WEIGHTS, st.booleans(), st.booleans())
 def test_the_scale_is_within_one_percent_of_the_least_that_any_rule_could_give(
-    weights: NDArray[np.float32], any_pair: bool, per_channel: bool
+    weights: NDArray[np.float32], two_orders: bool, per_channel: bool
 ) -> None:
     if np.abs(weights).max(axis=0).min() < 1e-3:
         return
-    scale = portable_scale(weights, any_pair=any_pair, per_channel=per_channel)
-    load = pair_load(weights, any_pair=any_pair) / (LIMIT + 1)
+    orders = _orders(len(weights), 0) if two_orders else AS_THEY_STAND
+    scale = portable_scale(weights, orders, per_channel=per_channel)
+    load = pair_load(weights, orders) / (LIMIT + 1)
     needed = np.maximum(np.abs(weights.astype(np.float64)).max(axis=0) / 127, load)
     least = needed if per_channel else needed.max(keepdims=True)
     assert (scale >= least).all()
@@ -86,15 +95,15 @@ def test_the_scale_is_within_one_percent_of_the_least_that_any_rule_could_give(
 
 def test_a_smaller_scale_does_saturate() -> None:
     weights = np.array([[1.0], [1.0]], np.float32)
-    scale = portable_scale(weights, any_pair=False, per_channel=False)
+    scale = portable_scale(weights, per_channel=False)
     smaller = _quantized(weights, scale * np.float32(LIMIT / (LIMIT + 3)))
-    assert pair_load(smaller, any_pair=False).max() > LIMIT
+    assert pair_load(smaller).max() > LIMIT
     activations = np.full((1, 2), 255, np.uint8)
     assert _saturating(activations, smaller) != activations.astype(np.int64) @ smaller.astype(np.int64)
 
 
 def test_weights_that_are_all_zero_get_a_scale() -> None:
-    np.testing.assert_array_equal(portable_scale(np.zeros((4, 2), np.float32), any_pair=True, per_channel=True), [1, 1])
+    np.testing.assert_array_equal(portable_scale(np.zeros((4, 2), np.float32), per_channel=True), [1, 1])
 
 
 def _export(fashion_mnist: FashionMnist, target: Path, **recipe: Any) -> onnx.ModelProto:
@@ -169,10 +178,18 @@ def test_files_of_others_are_read_in_their_integer_forms() -> None:
         assert (layer.load, layer.can_saturate) == (102, False)  # the two hundreds are no neighbours
         (layer,) = layer_loads(_conv(matrix.view(np.uint8), operator))
         assert not layer.can_saturate
-    kernel = np.array([100, 1, 2, 100, 5, 5, 5, 5], np.int8).reshape(2, 1, 2, 2)
+    kernel = np.array([100, 1, 100, 2, 5, 5, 5, 5], np.int8).reshape(2, 2, 2, 1)
     for operator in ("ConvInteger", "QLinearConv"):
         (layer,) = layer_loads(_conv(kernel, operator))
-        assert (layer.load, layer.can_saturate) == (200, True)  # in a Conv any two of an output may meet
+        assert (layer.load, layer.can_saturate) == (200, True)  # two channels at one position of the kernel
+    depthwise = np.full((2, 1, 2, 1), 100, np.int8)
+    loads = {}
+    for operator in ("ConvInteger", "QLinearConv"):
+        model = _conv(depthwise, operator)
+        model.graph.node[0].attribute.append(helper.make_attribute("group", 2))
+        (loads[operator],) = layer_loads(model)
+    assert (loads["QLinearConv"].load, loads["QLinearConv"].can_saturate) == (100, False)
+    assert loads["ConvInteger"].can_saturate
 
 
 @pytest.mark.parametrize("form", ["plain", "quantized in the graph", "constant node", "transposed", "reshaped input"])
@@ -210,7 +227,7 @@ def test_inspect_sees_through_every_form_of_a_layer(tmp_path: Path, form: str) -
     assert finished.code == 0, finished.err
     (file,) = json.loads(finished.out)
     assert file["can_saturate"] is True
-    assert [layer["load"] for layer in file["layers"]] == [int(pair_load(weights, any_pair=False).max())]
+    assert [layer["load"] for layer in file["layers"]] == [int(pair_load(weights).max())]
     assert file["unread"] == []
 
 
@@ -234,5 +251,5 @@ def test_transposed_weights_are_paired_along_the_summed_dimension() -> None:
         graph = helper.make_graph([node], "gemm", [], [], [numpy_helper.from_array(stored, "w")])
         entries = portable_overrides(helper.make_model(graph), per_channel=True)["w"]
         assert [entry["axis"] for entry in entries] == [0 if transposed else 1] * 4
-        expected = portable_scale(matrix, any_pair=False, per_channel=True)
+        expected = portable_scale(matrix, per_channel=True)
         np.testing.assert_array_equal([entry["scale"] for entry in entries], expected)

@@ -8,10 +8,13 @@ The trouble
     afterwards, so they run from 0 to 255 there too. uint8 weights are widened to 16 bits first and do not saturate.
 
 Which products are paired
-    In a Gemm or MatMul the runtime packs the weights so that rows k and k+1 of the summed dimension meet, within one
-    column. Rows are taken from an even k on, but all neighbours are bounded here, so nothing rests on the alignment.
-    In a Conv the order of the summed dimension is the runtime's own (channels first or last, by kernel), so there any
-    two weights of an output channel are taken to meet.
+    Found out by running weights of which only two are not zero on an emulated Haswell, for every two of them
+    (tests/test_pairs.py does it again): in a Gemm or MatMul rows k and k+1 of the summed dimension meet, for even k,
+    within one column, with per-channel scales as with one. In a Conv it is the same with the summed dimension in the
+    order of positions first, channels last: neighbouring channels at one position of the kernel, or the last channel of
+    one position and the first of the next. In a depthwise Conv no two meet: its kernel adds in 32 bits. Here all
+    neighbours are bounded, also from odd k on, and those of a Conv in both orders, channels last and channels first, so
+    that nothing rests on alignment or on the way a release lays out its input. Nehalem (SSE 4.2) does not saturate.
 
 The bound
     An activation is 0 to 255, each on its own, so the largest sum of a pair is 255 x (w1+ + w2+), w+ being the
@@ -28,57 +31,61 @@ The scale
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LIMIT", "pair_load", "portable_scale"]
+__all__ = ["AS_THEY_STAND", "LIMIT", "Orders", "pair_load", "portable_scale"]
 
 LIMIT = 128
 """Most that the positive parts, and the negative parts, of two paired int8 weights may come to together."""
+
+Orders: TypeAlias = "tuple[NDArray[np.intp] | None, ...]"
+"""In which orders the runtime may take the summed dimension: each a permutation of it, or None for as it stands; no
+order where it pairs no two."""
+
+AS_THEY_STAND: Orders = (None,)
 
 # Room for the rounding of float32 division and of the scale itself (each 2^-24 of the value).
 _MARGIN = 1 - 2.0**-20
 
 
-def pair_load(weights: NDArray[Any], *, any_pair: bool) -> NDArray[Any]:
+def pair_load(weights: NDArray[Any], orders: Orders = AS_THEY_STAND) -> NDArray[Any]:
     """The largest sum of positive parts, or of negative parts, that two paired weights come to.
 
     Args:
         weights: shape (k, n), real or quantized: k is the summed dimension, n the outputs.
-        any_pair: any two weights of an output may meet (Conv), not only neighbours (Gemm, MatMul).
+        orders: see `Orders`.
 
     Returns:
         One figure an output, shape (n,), of float64 for real weights and int64 for quantized ones.
     """
     exact = weights.astype(np.float64 if weights.dtype.kind == "f" else np.int64)
     parts = np.stack([np.maximum(exact, 0), np.maximum(-exact, 0)])
-    if len(exact) == 1:  # an odd row out is paired with nothing
-        return parts[:, 0].max(axis=0)  # type: ignore[no-any-return]  # numpy's max is typed as Any
-    if any_pair:
-        top = np.partition(parts, -2, axis=1)
-        sums = top[:, -1] + top[:, -2]
-    else:
-        sums = (parts[:, :-1] + parts[:, 1:]).max(axis=1)
-    return sums.max(axis=0)  # type: ignore[no-any-return]
+    alone = parts.max(axis=(0, 1))  # what an odd row out, paired with nothing, comes to
+    taken = [parts if order is None else parts[:, order] for order in orders] if len(exact) > 1 else []
+    paired = [(one[:, :-1] + one[:, 1:]).max(axis=(0, 1)) for one in taken]
+    return np.maximum.reduce([alone, *paired])  # type: ignore[no-any-return]  # numpy's reduce is typed as Any
 
 
-def portable_scale(weights: NDArray[np.float32], *, any_pair: bool, per_channel: bool) -> NDArray[np.float32]:
+def portable_scale(
+    weights: NDArray[np.float32], orders: Orders = AS_THEY_STAND, *, per_channel: bool
+) -> NDArray[np.float32]:
     """The smallest scale with which no pair of int8 weights can saturate, whatever the activations.
 
     Args:
         weights: float32 of shape (k, n), finite; k is the summed dimension, n the outputs.
-        any_pair: see `pair_load`.
+        orders: see `Orders`.
         per_channel: one scale an output instead of one for all.
 
     Returns:
         float32 of shape (n,) or (1,); 1 where all weights are zero.
     """
     whole = np.abs(weights.astype(np.float64)).max(axis=0) / 127
-    paired = pair_load(weights, any_pair=any_pair) / LIMIT
+    paired = pair_load(weights, orders) / LIMIT
     needed = np.maximum(whole, paired) / _MARGIN
     if not per_channel:
         needed = needed.max(keepdims=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from toolkit.conversion.portable import LIMIT, pair_load, portable_scale
+from toolkit.conversion.portable import AS_THEY_STAND, LIMIT, pair_load, portable_scale
 from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import onnx
     from numpy.typing import NDArray
+
+    from toolkit.conversion.portable import Orders
 
 __all__ = ["LayerLoad", "as_matrix", "as_run", "layer_loads", "portable_overrides", "unread_weights"]
 
@@ -77,7 +79,7 @@ def layer_loads(model: onnx.ModelProto) -> list[LayerLoad]:
             name = dequantized[node.input[1]].input[0]
         if name in constants and constants[name].data_type in (TensorProto.INT8, TensorProto.UINT8):
             weights = numpy_helper.to_array(constants[name])
-            load = int(pair_load(as_matrix(node, weights), any_pair="Conv" in node.op_type).max(initial=0))
+            load = int(pair_load(as_matrix(node, weights), _orders(node, weights)).max(initial=0))
             layer = name.removesuffix("_quantized")
             found.append(LayerLoad(layer, node.op_type, weights.dtype.name, list(weights.shape), load))
     return found
@@ -130,7 +132,7 @@ def portable_overrides(model: onnx.ModelProto, *, per_channel: bool) -> dict[str
     overrides = {}
     for node, name, weights in _float_weights(model):
         matrix = as_matrix(node, weights)
-        scales = portable_scale(matrix, any_pair=node.op_type == "Conv", per_channel=per_channel)
+        scales = portable_scale(matrix, _orders(node, weights), per_channel=per_channel)
         entries: list[dict[str, Any]] = [{"scale": s, "zero_point": np.array(0, np.int8)} for s in scales]
         if per_channel:
             output_first = node.op_type == "Conv" or _is_transposed(node)
@@ -149,6 +151,18 @@ def _float_weights(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str
 
 def _is_transposed(node: onnx.NodeProto) -> bool:
     return node.op_type in ("Gemm", "QGemm") and any(a.name == "transB" and a.i for a in node.attribute)
+
+
+def _orders(node: onnx.NodeProto, weights: NDArray[Any]) -> Orders:
+    """How the runtime may pair a layer's weights, as rows of `as_matrix`."""
+    if "Conv" not in node.op_type:
+        return AS_THEY_STAND
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    # The integer operator of dynamic quantization has no kernel of its own for depthwise layers.
+    if weights.shape[1] == 1 and groups == len(weights) > 1 and node.op_type != "ConvInteger":
+        return ()
+    channels_last = np.arange(weights[0].size).reshape(weights.shape[1], -1).T.reshape(-1)
+    return (None, channels_last)
 
 
 def as_matrix(node: onnx.NodeProto, weights: NDArray[Any]) -> NDArray[Any]:
