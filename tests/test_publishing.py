@@ -320,3 +320,17 @@ def test_write_atomic_replaces(tmp_path: Path) -> None:
 def test_every_file_of_an_artifact_is_the_toolkits_own() -> None:
     """Else an earlier model's file would be carried over beside a new model as if it were the user's."""
     assert {*artifact.KINDS, artifact.PARITY, artifact.MANIFEST_NAME} <= publishing.OWN_FILES
+
+
+def test_an_artifact_of_an_earlier_version_is_replaced_one_of_a_later_version_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "old"
+    target.mkdir()
+    for found, replaced in ((1, True), (99, False), ("1", False)):
+        (target / "manifest.json").write_text(json.dumps({"format": found, "versions": {}}))
+        if replaced:
+            with staged_folder(target) as staging:
+                (staging / "manifest.json").write_text(_manifest("new"))
+            assert json.loads((target / "manifest.json").read_text())["name"] == "new"
+        else:
+            with pytest.raises(UsageError, match="this version reads"), staged_folder(target):
+                pass

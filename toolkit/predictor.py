@@ -202,8 +202,12 @@ def _read(path: str) -> bytes:
         raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
 
 
-def read_manifest(folder: str) -> dict[str, Any]:
+def read_manifest(folder: str, *, older: bool = False) -> dict[str, Any]:
     """The manifest of an artifact folder.
+
+    Args:
+        folder: its path.
+        older: formats of earlier versions are accepted too, by who only asks whether it is an artifact.
 
     Raises:
         ModelError: the folder has no manifest of this toolkit, so it is no artifact.
@@ -224,10 +228,11 @@ def read_manifest(folder: str) -> dict[str, Any]:
         raise CorruptArtifactError(f"{path} is damaged ({error}); copy or export the artifact again") from error
     if not isinstance(manifest, dict) or "format" not in manifest or "versions" not in manifest:
         raise ModelError(f"{folder} is no artifact: its {MANIFEST_NAME} is not this toolkit's; give another folder")
-    if manifest["format"] != MANIFEST_FORMAT:
+    found = manifest["format"]
+    if found != MANIFEST_FORMAT and not (older and type(found) is int and 0 < found < MANIFEST_FORMAT):
         raise CorruptArtifactError(
-            f"{path} has format {manifest['format']!r}, this version reads {MANIFEST_FORMAT}; "
-            "export again, or use the toolkit version that wrote it"
+            f"{path} has format {found!r}, this version reads {MANIFEST_FORMAT}; export its model.keras again, "
+            "or use the toolkit version that wrote it"
         )
     return manifest
 

@@ -180,7 +180,7 @@ def _checked_target(target: Path) -> Path:
         raise UsageError(f"cannot use {target}: {error}; choose another --output") from error
     if occupied:
         try:
-            read_manifest(str(target))
+            read_manifest(str(target), older=True)
         except ToolkitError as error:
             raise UsageError(
                 f"{target} is neither empty nor an artifact of this toolkit that may be replaced "
