@@ -21,7 +21,7 @@ __all__ = ["ExportedFile", "finish", "write_metadata"]
 
 # The first onnxruntime release that lists each opset as supported (its "Compatibility" page, table of versions), for
 # the opsets that this package writes; its IR version is never the newer of the two.
-_RUNTIME_BY_OPSET = {13: "1.6", 14: "1.7", 15: "1.8", 16: "1.11", 17: "1.12"}
+_RUNTIME_BY_OPSET = {13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12"}
 # The release that came with MatMulNBits and its accuracy level (onnxruntime#17890, #17669).
 _RUNTIME_FOR_MATMULNBITS = "1.17"
 # The first IR version whose models may hold an opset: the table in onnx/helper.py, VERSION_TABLE.
