@@ -38,7 +38,7 @@ from toolkit.verification.gates import Limits
 from toolkit.verification.report import VerificationReport, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -74,6 +74,7 @@ class ExportOptions:
         output: "probabilities", "logits" or "both".
         limits: the gates.
         keep_failed: leave what failed a gate in a folder of its own, NAME.failed.
+        custom, unsafe: see `toolkit.keras_model.open_model`.
     """
 
     quantization: QuantizationRecipe | None
@@ -81,6 +82,8 @@ class ExportOptions:
     output: str = "probabilities"
     limits: Limits = dataclasses.field(default_factory=Limits)
     keep_failed: bool = False
+    custom: tuple[str, ...] = ()
+    unsafe: bool = False
 
 
 class FailedGatesError(GateError):
@@ -116,7 +119,7 @@ def export_artifact(
     """Export a Keras model to ONNX, verify it, and publish it only if every gate held.
 
     Args:
-        source: an artifact folder that holds model.keras, or a .keras file.
+        source: an artifact folder that holds model.keras, or a .keras or .h5 file.
         output: the artifact folder to publish; by default the source folder, or exported/NAME for NAME.keras.
         data: calibration comes from its training images, verification from its test images.
         options: what to export.
@@ -143,7 +146,7 @@ def export_artifact(
             earlier = artifact.load_manifest(source)  # again, now that nobody else may replace it
             for name in (n for n in _TRAINED if n in earlier.files):
                 (staging / name).write_bytes(read_checked(str(source / name), earlier.files[name].sha256))
-        model = load_keras(staging / KERAS, shown=model_path)
+        model = load_keras(staging / KERAS, shown=model_path, custom=options.custom, unsafe=options.unsafe)
         manifest = Manifest(
             name=target.absolute().name,
             versions=artifact.versions(),
@@ -154,12 +157,13 @@ def export_artifact(
     return manifest, report
 
 
-def open_source(source: Path, folder: Path) -> tuple[Any, str]:
+def open_source(source: Path, folder: Path, *, custom: Sequence[str] = (), unsafe: bool = False) -> tuple[Any, str]:
     """A Keras model to work on, from a copy of its file in another folder.
 
     Args:
-        source: an artifact folder that holds model.keras, or a .keras file.
+        source: an artifact folder that holds model.keras, or a .keras or .h5 file.
         folder: where the copy goes.
+        custom, unsafe: see `toolkit.keras_model.open_model`.
 
     Returns:
         The model and the file's sha256.
@@ -176,7 +180,7 @@ def open_source(source: Path, folder: Path) -> tuple[Any, str]:
         copy.write_bytes(read_checked(str(shown), manifest.files[KERAS].sha256))
     else:
         _copy_lone(source, copy)
-    return load_keras(copy, shown=shown), artifact.sha256_of(copy)
+    return load_keras(copy, shown=shown, custom=custom, unsafe=unsafe), artifact.sha256_of(copy)
 
 
 def export_target(source: Path, output: Path | None) -> Path:
@@ -205,7 +209,16 @@ def run_line(
     return manifest, report
 
 
-def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note, step: Step) -> VerificationReport:
+def verify_artifact(
+    folder: Path,
+    data: FashionMnist,
+    limits: Limits,
+    note: Note,
+    step: Step,
+    *,
+    custom: Sequence[str] = (),
+    unsafe: bool = False,
+) -> VerificationReport:
     """Verify a published artifact; nothing is written, and a gate that fails is only in the report.
 
     Raises:
@@ -220,7 +233,8 @@ def verify_artifact(folder: Path, data: FashionMnist, limits: Limits, note: Note
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
     note("Asking Keras for its answers")
     try:
-        report = _verify(folder, load_keras(folder / KERAS), manifest, data, limits, step)
+        model = load_keras(folder / KERAS, custom=custom, unsafe=unsafe)
+        report = _verify(folder, model, manifest, data, limits, step)
     except ToolkitError:
         _check_unchanged(folder, manifest)
         raise
@@ -249,9 +263,11 @@ _LOOKED_AT = 1000  # calibration images that are looked at for being degenerate
 
 def _copy_lone(source: Path, target: Path) -> None:
     try:
-        target.write_bytes(source.read_bytes())
+        shutil.copyfile(source, target)
     except FileNotFoundError as error:
-        raise MissingError(f"{source} does not exist; give a .keras file, or train one with: toolkit train") from error
+        raise MissingError(
+            f"{source} does not exist; give a .keras or .h5 file, or train one with: toolkit train"
+        ) from error
     except PermissionError as error:
         raise UsageError(f"cannot read {source}: {error.strerror}; check its permissions") from error
 

@@ -12,7 +12,7 @@ from toolkit.cli import options
 def export(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Artifact folder or .keras file.  [default: exported/mlp, else the reference]"),
+        typer.Argument(help="Artifact folder, or .keras or .h5 file.  [default: exported/mlp, else the reference]"),
     ] = None,
     output: options.Output = None,
     quantize: options.Quantize = None,
@@ -29,6 +29,8 @@ def export(
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     keep_failed: options.KeepFailed = False,
+    custom: options.Custom = None,
+    unsafe: options.Unsafe = False,
     json: options.Json = False,
 ) -> None:
     """Export a Keras model to ONNX and verify it against Keras on the whole test set.
@@ -63,6 +65,8 @@ def export(
         min_agreement=min_agreement,
         max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
+        custom=custom,
+        unsafe=unsafe,
     )
     source = model or default_artifact()
     if model is None:

@@ -21,6 +21,8 @@ def verify(
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     flips: Annotated[int | None, typer.Option(help="How many flipped images to list.  [default: 10]", min=0)] = None,
+    custom: options.Custom = None,
+    unsafe: options.Unsafe = False,
     json: options.Json = False,
 ) -> None:
     """Hold the exported files against Keras on all 10,000 test images; exit 1 if a gate fails.
@@ -57,7 +59,7 @@ def verify(
         )
     target = checked_report(output or folder / "parity.json", "parity.json")
     with steps("Verifying") as step:
-        report = verify_artifact(folder, load(data, note), limits, note, step)
+        report = verify_artifact(folder, load(data, note), limits, note, step, custom=custom or (), unsafe=unsafe)
     if json:
         print_json(report.to_json())
     else:
