@@ -163,7 +163,8 @@ def open_source(source: Path, folder: Path, *, custom: Sequence[str] = (), unsaf
     Args:
         source: an artifact folder that holds model.keras, or a .keras or .h5 file.
         folder: where the copy goes.
-        custom, unsafe: see `toolkit.keras_model.open_model`.
+        custom: see `toolkit.keras_model.open_model`.
+        unsafe: see there.
 
     Returns:
         The model and the file's sha256.

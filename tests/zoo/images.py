@@ -274,19 +274,17 @@ def mobilenet() -> Example:
     """MobileNet at a quarter of its width on 96 x 96 x 3, as MLPerf Tiny's person detector: is it worn on the feet?"""
     keras, layers = keras_and_layers(9)
     images, labels = _pixels()
-    chosen = np.r_[0:640, _TRAIN : _TRAIN + 256]
+    chosen = np.r_[0:512, _TRAIN : _TRAIN + 256]
     large = np.pad(images[chosen].repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (6, 6), (6, 6)))
     coloured = np.stack([large] * 3, axis=-1).astype(np.float32) / 127.5 - 1
     image = keras.Input((96, 96, 3), name="image")
-    base = keras.applications.MobileNet(
-        input_tensor=image, alpha=0.25, weights=None, include_top=False, pooling="avg"
-    )
+    base = keras.applications.MobileNet(input_tensor=image, alpha=0.25, weights=None, include_top=False, pooling="avg")
     for layer in base.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.8  # few steps, and they are all that the moving averages see
     shoes = np.isin(labels[chosen], (5, 7, 9)).astype(np.int64)
     model = keras.Model(image, layers.Dense(2, activation="softmax", name="probabilities")(base.output))
-    data = split({"image": coloured}, shoes, 640)
+    data = split({"image": coloured}, shoes, 512)
     return trained(model, data, "classification", _CROSS_ENTROPY, epochs=2, batch_size=32, calibration=128)
 
 

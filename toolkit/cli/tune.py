@@ -145,7 +145,8 @@ def _apply(source: Path, report: "TuneReport", images: "FashionMnist") -> None:
 
     budget = report.settings.budget
     limits = Limits(int8_min_agreement=budget.min_agreement, int8_max_accuracy_drop=budget.max_accuracy_drop)
-    chosen = ExportOptions(report.chosen.recipe, limits=limits)
+    settings = report.settings
+    chosen = ExportOptions(report.chosen.recipe, limits=limits, custom=settings.custom, unsafe=settings.unsafe)
     try:
         with steps("Verifying") as step:
             _, verification = export_artifact(source, None, images, chosen, note, step)

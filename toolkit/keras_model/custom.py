@@ -60,7 +60,7 @@ def _import(name: str) -> Any:
                 f"--custom {name}: no such module here or in the environment; start from its folder, or install it"
             ) from error
         raise MissingError(f"--custom {name}: it needs {error.name}, which is not installed") from error
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the user's code, which may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         reason = " ".join(str(error).split())[:200] or "no reason given"
         raise UsageError(f"--custom {name}: importing it fails with {type(error).__name__}: {reason}") from error
     finally:

@@ -61,7 +61,7 @@ def check_weights(file: Any, shown: object) -> int:
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 raise ModelError(
-                    f"{shown}: {group.name}/{name} is a link to something else; Keras writes none, do not trust the file"
+                    f"{shown}: {group.name}/{name} is a link to something else; Keras writes none, do not trust it"
                 )
             item = group[name]
             counts = counted and not (group.name == "/" and name in _TRAINING_ONLY)

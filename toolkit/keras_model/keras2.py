@@ -77,17 +77,7 @@ def plain_layer(kind: str, config: dict[str, Any], where: str) -> tuple[str, dic
             f"{where}: a layer of type {kind} cannot be opened ({_GONE[kind]}); export the model as a SavedModel with "
             "the TensorFlow that wrote it, and give that folder"
         )
-    for name, values in _SAYS_NOTHING.items():
-        if name not in config or (kind == "InputLayer" and name == "ragged"):
-            continue
-        value = config.pop(name)
-        if values is not None and value not in values:
-            raise ModelError(
-                f"{where}: {name}={value!r} has no counterpart in Keras 3; save the model without it, or export it as a "
-                "SavedModel with the TensorFlow that wrote it"
-            )
-    if "Conv" in kind and config.get("groups") == 1:
-        del config["groups"]  # Keras 2 writes it for every kind of convolution; only some of Keras 3's know it
+    _drop_what_says_nothing(kind, config, where)
     if isinstance(config.get("axis"), list) and len(config["axis"]) == 1:
         config["axis"] = config["axis"][0]
     dtype = config.get("dtype")
@@ -100,13 +90,33 @@ def plain_layer(kind: str, config: dict[str, Any], where: str) -> tuple[str, dic
     if kind == "ThresholdedReLU":
         kind, config["threshold"] = "ReLU", config.pop("theta")
     for key in [key for key in config if key.endswith("activation")]:
-        # Keras 2: clip(0.2 x + 0.5); Keras 3: clip(x / 6 + 0.5). The default gate of old LSTM and GRU layers.
-        value = config[key]["config"] if _is_function(config[key]) else config[key]
-        if value == "hard_sigmoid":
-            config[key] = {"class_name": "function", "config": HARD_SIGMOID}
-        elif isinstance(value, str):
-            config[key] = value.removesuffix("_v2")  # tf.nn.softmax was written as softmax_v2
+        config[key] = _plain_activation(config[key])
     return kind, config
+
+
+def _drop_what_says_nothing(kind: str, config: dict[str, Any], where: str) -> None:
+    if "Conv" in kind and config.get("groups") == 1:
+        del config["groups"]  # Keras 2 writes it for every kind of convolution; only some of Keras 3's know it
+    for name, values in _SAYS_NOTHING.items():
+        if name not in config or (kind == "InputLayer" and name == "ragged"):
+            continue
+        value = config.pop(name)
+        if values is not None and value not in values:
+            raise ModelError(
+                f"{where}: {name}={value!r} has no counterpart in Keras 3; save the model without it, or export it as "
+                "a SavedModel with the TensorFlow that wrote it"
+            )
+
+
+def _plain_activation(value: Any) -> Any:
+    """The name of an activation; the one of which Keras 3 changed the meaning gets its old one.
+
+    Keras 2: clip(0.2 x + 0.5); Keras 3: clip(x / 6 + 0.5). It is the default gate of old LSTM and GRU layers.
+    """
+    name = value["config"] if isinstance(value, dict) and value.get("class_name") == "function" else value
+    if name == "hard_sigmoid":
+        return {"class_name": "function", "config": HARD_SIGMOID}
+    return value.removesuffix("_v2") if isinstance(value, str) else value  # tf.nn.softmax was written as softmax_v2
 
 
 def _plain_lambda(config: dict[str, Any]) -> None:
@@ -122,29 +132,25 @@ def _plain_lambda(config: dict[str, Any]) -> None:
             config[name] = {"class_name": "function", "config": value}
 
 
-def _is_function(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("class_name") == "function"
-
-
 # Functions of TensorFlow that compute from tensors alone. Files name them freely, and others write files.
 _FUNCTIONS = frozenset(
     """
-    abs add cast clip_by_value concat convert_to_tensor exp expand_dims gather identity matmul maximum minimum multiply
-    negative ones_like pad pow reduce_max reduce_mean reduce_min reduce_sum repeat reshape round shape sigmoid sign slice
-    split sqrt square squeeze stack strided_slice subtract tanh tile transpose unstack where zeros_like
-    compat.v1.squeeze compat.v1.transpose compat.v1.shape compat.v1.gather compat.v1.pad compat.v1.nn.softmax
-    image.resize image.per_image_standardization
-    linalg.l2_normalize linalg.matmul linalg.normalize
-    math.abs math.add math.add_n math.argmax math.cos math.divide math.divide_no_nan math.equal math.exp math.floor
-    math.greater math.greater_equal math.l2_normalize math.less math.less_equal math.log math.log1p math.log_sigmoid
-    math.logical_and math.logical_not math.logical_or math.maximum math.minimum math.multiply math.negative math.pow
-    math.reciprocal math.reduce_all math.reduce_any math.reduce_logsumexp math.reduce_max math.reduce_mean
-    math.reduce_min math.reduce_prod math.reduce_std math.reduce_sum math.reduce_variance math.round math.rsqrt
-    math.scalar_mul math.sigmoid math.sign math.sin math.softmax math.softplus math.sqrt math.square
-    math.squared_difference math.subtract math.tanh math.truediv
-    nn.avg_pool2d nn.bias_add nn.conv2d nn.depth_to_space nn.elu nn.gelu nn.l2_normalize nn.leaky_relu nn.log_softmax
-    nn.max_pool2d nn.relu nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax nn.softplus nn.space_to_depth nn.swish nn.tanh
-    """.split()
+    abs add cast clip_by_value concat convert_to_tensor exp expand_dims gather identity matmul maximum minimum
+    multiply negative ones_like pad pow reduce_max reduce_mean reduce_min reduce_sum repeat reshape round shape
+    sigmoid sign slice split sqrt square squeeze stack strided_slice subtract tanh tile transpose unstack where
+    zeros_like compat.v1.squeeze compat.v1.transpose compat.v1.shape compat.v1.gather compat.v1.pad
+    compat.v1.nn.softmax image.resize image.per_image_standardization linalg.l2_normalize linalg.matmul
+    linalg.normalize math.abs math.add math.add_n math.argmax math.cos math.divide math.divide_no_nan math.equal
+    math.exp math.floor math.greater math.greater_equal math.l2_normalize math.less math.less_equal math.log
+    math.log1p math.log_sigmoid math.logical_and math.logical_not math.logical_or math.maximum math.minimum
+    math.multiply math.negative math.pow math.reciprocal math.reduce_all math.reduce_any math.reduce_logsumexp
+    math.reduce_max math.reduce_mean math.reduce_min math.reduce_prod math.reduce_std math.reduce_sum
+    math.reduce_variance math.round math.rsqrt math.scalar_mul math.sigmoid math.sign math.sin math.softmax
+    math.softplus math.sqrt math.square math.squared_difference math.subtract math.tanh math.truediv nn.avg_pool2d
+    nn.bias_add nn.conv2d nn.depth_to_space nn.elu nn.gelu nn.l2_normalize nn.leaky_relu nn.log_softmax
+    nn.max_pool2d nn.relu nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax nn.softplus nn.space_to_depth nn.swish
+    nn.tanh
+    """.split()  # noqa: SIM905 - a list of words is read more easily so
 )
 _OPERATORS = {"add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "neg", "getitem", "lt", "le", "gt"}
 _REFLECTED = {"radd", "rsub", "rmul", "rtruediv", "rpow"}
@@ -181,10 +187,10 @@ def _function(tf: Any, name: str) -> Callable[..., Any]:
         plain = getattr(operator, last)
         if last == "getitem":
             return lambda x, slice_spec: x[_slices(slice_spec)]
-        return lambda x, y=None, name=None: plain(x) if y is None else plain(x, y)
+        return lambda x, y=None, **_: plain(x) if y is None else plain(x, y)
     if head == "__operators__" and last in _REFLECTED:
         plain = getattr(operator, last.removeprefix("r"))
-        return lambda x, y, name=None: plain(y, x)
+        return lambda x, y, **_: plain(y, x)
     if name not in _FUNCTIONS:
         raise ModelError(f"the model calls tf.{name[:80]}, which is not on the list of functions that are run")
     found = tf

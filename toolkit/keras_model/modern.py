@@ -2,8 +2,8 @@
 
 Files differ by what wrote them: ``.h5`` files name classes without modules, so Keras 3 does not find its own operations
 in them; files of Keras 2 count the calls of a nested model from one, keep tensors in another form, and have settings
-that Keras 3 refuses. Parts that only training needs (initializers, regularizers, constraints, compilation) are left out:
-every weight comes from the file.
+that Keras 3 refuses. Parts that only training needs (initializers, regularizers, constraints, compilation) are left
+out: every weight comes from the file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["modern_config"]
 
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
+_REWRITTEN = ("class_name", "config", "module", "registered_name", "compile_config")
 _CONSTANT = "_CONSTANT_VALUE"
 
 
@@ -44,8 +45,8 @@ def modern_config(config: Any, custom: Mapping[str, Any], *, keras2: bool, shown
         rewritten: dict[str, Any] = _Rewriter(custom, keras2, shown).entry(config)
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"{shown}: its configuration is not one that Keras writes ({type(error).__name__}: {error}); save the model "
-            "again"
+            f"{shown}: its configuration is not one that Keras writes ({type(error).__name__}: {error}); save the "
+            "model again"
         ) from error
     return rewritten
 
@@ -68,42 +69,43 @@ class _Rewriter:
     def entry(self, entry: dict[str, Any]) -> Any:
         """One object: a layer, a model, a function, a tensor."""
         kind, config = entry["class_name"], entry["config"]
-        rest = {k: v for k, v in entry.items() if k not in ("class_name", "config", "module", "compile_config")}
+        rest = {k: v for k, v in entry.items() if k not in _REWRITTEN}
         if kind in ("__numpy__", "__ndarray__"):
             return config["value"]  # only ever a number in a setting
         if kind in ("function", "__keras_tensor__") or not isinstance(config, dict | list):
-            rest.pop("registered_name", None)
             return {**rest, "module": "builtins", "class_name": kind, "config": config}
-        if kind in self.custom or entry.get("registered_name") in self.custom:
-            return {**rest, "module": None, "class_name": kind, "config": self.value(config)}
-        rest.pop("registered_name", None)
+        registered = entry.get("registered_name")
+        if kind in self.custom or registered in self.custom:
+            name = registered if registered in self.custom else kind
+            return {**rest, "module": None, "registered_name": name, "class_name": kind, "config": self.value(config)}
         if isinstance(config, list):  # a Sequential model of Keras 2.1 or older
             config = {"name": "sequential", "layers": config}
-        where = f"{self.shown}, layer '{config.get('name', kind)}'"
         config = {k: v for k, v in config.items() if not k.endswith(_TRAINING_ONLY)}
         if self.keras2:
+            rest.pop("build_config", None)
+            where = f"{self.shown}, layer '{config.get('name', kind)}'"
             if isinstance(config.get("name"), str):
                 config["name"] = _plain_name(config["name"])
             kind, config = plain_layer(kind, config, where)
-        if kind == "InputLayer" and "batch_input_shape" in config:
-            config["batch_shape"] = config.pop("batch_input_shape")
-        if "layers" in config and "input_layers" in config:
-            config = self.functional(config)
-        elif "layers" in config and isinstance(config["layers"], list):
-            config = {**config, "layers": self.sequence(config["layers"])}
-        else:
-            for key in [k for k in config if k.endswith("activation")]:
-                config[key] = self.activation(config[key])
-            config = {k: self.value(v) for k, v in config.items()}
+        config = self.settings(kind, config)
         if "name" in rest:
-            rest["name"] = config["name"]
-        rest.pop("build_config", None) if self.keras2 else None
+            rest["name"] = config.get("name", rest["name"])
         renamed = {**rest, "class_name": kind, "config": config}
         if self.keras2 and kind == TF_FUNCTION:
             return {**renamed, "module": None, "registered_name": TF_FUNCTION}
-        hint = {} if self.keras2 else {"module": entry.get("module")}
-        found = builtin_class({**renamed, **hint})
+        found = builtin_class(renamed if self.keras2 else {**renamed, "module": entry.get("module")})
         return {**renamed, "module": found[1] if found else None}
+
+    def settings(self, kind: str, config: dict[str, Any]) -> dict[str, Any]:
+        if kind == "InputLayer" and "batch_input_shape" in config:
+            config["batch_shape"] = config.pop("batch_input_shape")
+        if "layers" in config and "input_layers" in config:
+            return self.functional(config)
+        if isinstance(config.get("layers"), list):
+            return {**config, "layers": self.sequence(config["layers"])}
+        for key in [k for k in config if k.endswith("activation")]:
+            config[key] = self.activation(config[key])
+        return {k: self.value(v) for k, v in config.items()}
 
     def activation(self, value: Any) -> Any:
         """A function of the user's by name, in the form in which Keras looks for it among custom objects."""

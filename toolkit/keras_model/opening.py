@@ -18,7 +18,7 @@ from toolkit.keras_model.source import SourceModel, from_keras
 from toolkit.keras_model.trust import check_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["load_keras", "open_model"]
 
@@ -58,13 +58,12 @@ def open_model(
     path = Path(source)
     shown = shown or path
     kind = _kind(path, shown)
-    import_keras()
-    objects = import_custom(custom)
     if kind == "saved_model":
         if custom:
             raise UsageError(f"--custom does nothing for the SavedModel {shown}, which brings its graph; leave it out")
+        import_keras()
         return open_saved_model(path, shown, unsafe=unsafe)
-    model, version = (_from_archive if kind == "keras" else _from_hdf5)(path, objects, shown, unsafe=unsafe)
+    model, version = (_from_archive if kind == "keras" else _from_hdf5)(path, custom, shown, unsafe=unsafe)
     return from_keras(model, f"Keras {version}", shown)
 
 
@@ -81,6 +80,7 @@ def load_keras(path: Path, shown: object = None, *, custom: Sequence[str] = (), 
 
 
 def _kind(path: Path, shown: object) -> str:
+    """What a path holds, by its content: "keras", "h5" or "saved_model"."""
     if path.is_dir():
         if is_saved_model(path):
             return "saved_model"
@@ -94,26 +94,22 @@ def _kind(path: Path, shown: object) -> str:
             start = file.read(64)
     except OSError as error:
         raise UsageError(f"cannot read {shown}: {error.strerror}; check its permissions") from error
-    if not start:
-        raise ModelError(f"{shown} is empty; copy or download it again")
     for magic, kind in _STARTS.items():
         if start.startswith(magic):
             return kind
+    raise ModelError(f"{shown} ({path.stat().st_size:,} bytes) is no Keras model: {_what_it_is(start, shown)}")
+
+
+def _what_it_is(start: bytes, shown: object) -> str:
+    if not start:
+        return "it is empty; copy or download it again"
     for at, magic, what in _OTHERS:
         if start[at:].startswith(magic):
-            raise ModelError(f"{shown} is {what}")
-    suffix = Path(str(shown)).suffix
-    if suffix in (".onnx", ".pb"):
-        raise ModelError(f"{shown} is no Keras model but a converted one ({suffix}); give {_WANTED}")
-    raise ModelError(
-        f"{shown} ({path.stat().st_size:,} bytes) cannot be opened as a Keras model: it is neither a zip archive nor an "
-        f"HDF5 file; give {_WANTED}"
-    )
+            return f"it is {what}"
+    return f"it is neither a zip archive nor HDF5 (its name ends in '{Path(str(shown)).suffix}'); give {_WANTED}"
 
 
-def _from_archive(path: Path, custom: Mapping[str, Any], shown: object, *, unsafe: bool) -> tuple[Any, str]:
-    import keras
-
+def _from_archive(path: Path, custom: Sequence[str], shown: object, *, unsafe: bool) -> tuple[Any, str]:
     with tempfile.TemporaryDirectory(prefix="toolkit-") as name:
         folder = Path(name)
         config, version = archive.unpack(path, folder, shown)
@@ -125,29 +121,31 @@ def _from_archive(path: Path, custom: Mapping[str, Any], shown: object, *, unsaf
         # What Keras opens is the configuration that was looked at, with the weights that were.
         (folder / archive.CONFIG).write_text(json.dumps(config), encoding="utf-8")
         with _building(shown):
-            model = keras.models.load_model(folder, custom_objects=objects, compile=False, safe_mode=not unsafe)
+            model = import_keras().models.load_model(
+                folder, custom_objects=objects, compile=False, safe_mode=not unsafe
+            )
     return model, version
 
 
-def _from_hdf5(path: Path, custom: Mapping[str, Any], shown: object, *, unsafe: bool) -> tuple[Any, str]:
-    import keras
-
+def _from_hdf5(path: Path, custom: Sequence[str], shown: object, *, unsafe: bool) -> tuple[Any, str]:
     with hdf5.opened(path, shown) as file:
         config, version = hdf5.read_config(file, shown)
         config, objects = _checked(config, version, custom, shown, unsafe=unsafe)
         with _building(shown):
-            model = keras.saving.deserialize_keras_object(config, custom_objects=objects, safe_mode=not unsafe)
+            model = import_keras().saving.deserialize_keras_object(config, custom_objects=objects, safe_mode=not unsafe)
         hdf5.assign_weights(file, model, shown)
     return model, version
 
 
 def _checked(
-    config: Any, version: str, custom: Mapping[str, Any], shown: object, *, unsafe: bool
+    config: Any, version: str, custom: Sequence[str], shown: object, *, unsafe: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configuration as Keras 3 takes it, looked at, and the custom objects to give with it."""
+    import_keras()
+    named = import_custom(custom)
     keras2 = _is_keras2(version)
-    rewritten = modern_config(config, custom, keras2=keras2, shown=shown)
-    objects = {**(keras2_objects() if keras2 else {}), **custom}
+    rewritten = modern_config(config, named, keras2=keras2, shown=shown)
+    objects = {**(keras2_objects() if keras2 else {}), **named}
     if not unsafe:
         check_config(rewritten, objects, shown)
     return rewritten, objects

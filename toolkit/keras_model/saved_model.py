@@ -37,10 +37,10 @@ _HARMLESS = frozenset(
     Switch SymbolicGradient TensorArrayCloseV3 TensorArrayConcatV3 TensorArrayGatherV3 TensorArrayReadV3
     TensorArrayScatterV3 TensorArraySizeV3 TensorArraySplitV3 TensorArrayV3 TensorArrayWriteV3 TruncatedNormal
     VarHandleOp VarIsInitializedOp VariableShape VariableV2 While
-    """.split()
+    """.split()  # noqa: SIM905 - a list of words is read more easily so
 )
 # Without state by TensorFlow's own account, and yet they read files or call Python.
-_REACHING_OUT = frozenset("ReadFile MatchingFiles PyFuncStateless ImmutableConst DebugIdentity DebugNanCount".split())
+_REACHING_OUT = {"ReadFile", "MatchingFiles", "PyFuncStateless", "ImmutableConst", "DebugIdentity", "DebugNanCount"}
 
 
 def is_saved_model(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,7 +45,7 @@ class SourceModel:
         call: from a dict of TensorFlow tensors by input name to a dict of tensors by output name, as at inference; made
             to be called inside a ``tf.function``.
         keras: the Keras model, not compiled; None for a SavedModel.
-        weights: the variables by path.
+        weights: the variables by LAYER/NAME, nested models in front.
         layers: names of the layers from input to output, those of nested models as OUTER/INNER; none for a SavedModel.
         written_by: "Keras 2.4.0" and the like, as far as the file says.
         notes: what a person should know about how it was opened.
@@ -122,7 +123,11 @@ def from_keras(model: Any, written_by: str = "", shown: object = "the model") ->
 
     def call(given: Mapping[str, Any]) -> dict[str, Any]:
         packed = keras.tree.pack_sequence_as(structure, [given[name] for name in names])
-        return dict(zip(output_names, keras.tree.flatten(model(packed, training=False)), strict=True))
+        with _constants_in_place(scaling):
+            answer = model(packed, training=False)
+        return dict(zip(output_names, keras.tree.flatten(answer), strict=True))
+
+    scaling = [layer for layer in _all_layers(model) if isinstance(layer, keras.layers.Normalization)]
 
     answered = keras.tree.flatten(
         model.outputs if getattr(model, "outputs", None) else keras.ops.eval_shape(model, structure)
@@ -145,11 +150,32 @@ def from_keras(model: Any, written_by: str = "", shown: object = "the model") ->
         outputs=outputs,
         call=call,
         keras=model,
-        weights={weight.path: weight for weight in model.weights},
+        weights=_weights_by_path(model),
         layers=tuple(_layer_names(model)),
         written_by=written_by or f"Keras {keras.__version__}",
         notes=tuple(notes),
     )
+
+
+@contextmanager
+def _constants_in_place(scaling: Sequence[Any]) -> Iterator[None]:
+    """Let Normalization layers compute with plain arrays: their tensors would be inputs of a graph, not part of it."""
+    before = [(layer, layer.mean, layer.variance) for layer in scaling]
+    try:
+        for layer, mean, variance in before:
+            if mean is not None:
+                layer.mean, layer.variance = np.asarray(mean), np.asarray(variance)
+        yield
+    finally:
+        for layer, mean, variance in before:
+            layer.mean, layer.variance = mean, variance
+
+
+def _all_layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _all_layers(layer)
 
 
 def _input_of(model: Any, shown: object) -> Any:
@@ -182,6 +208,34 @@ def _specs(names: list[str], tensors: list[Any]) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in zip(taken, tensors, strict=True)
     )
+
+
+def _weights_by_path(model: Any) -> dict[str, Any]:
+    """By the layer's place in the model: Keras' own paths are the same for layers of one name in two nested models."""
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+
+    def add(wished: str, weight: Any) -> None:
+        if id(weight) in seen:
+            return
+        seen.add(id(weight))
+        number, unique = 1, wished
+        while unique in found:
+            number += 1
+            unique = f"{wished}_{number}"
+        found[unique] = weight
+
+    def walk(inner: Any, outer: str) -> None:
+        for layer in inner.layers:
+            if hasattr(layer, "layers"):
+                walk(layer, f"{outer}{layer.name}/")
+            for weight in getattr(layer, "weights", ()):
+                add(f"{outer}{layer.name}/{weight.path.rpartition(f'{layer.name}/')[2]}", weight)
+
+    walk(model, "")
+    for weight in model.weights:
+        add(weight.path, weight)
+    return found
 
 
 def _layer_names(model: Any, outer: str = "") -> list[str]:

@@ -50,7 +50,14 @@ def check_config(config: Any, custom: Mapping[str, Any], shown: object) -> None:
         if kind == "function":
             _check_function(inner, custom, where)
             continue
-        if kind in _RUNS_CODE and not _is_named_function(kind, inner, custom):
+        if kind == "Lambda" and (name := _function_name(inner)):
+            if name in custom:
+                continue
+            raise ModelError(
+                f"{where}: a Lambda layer with the function '{name[:80]}'; give --custom MODULE:{_identifier(name)}, "
+                "where MODULE is the Python module that defines it"
+            )
+        if kind in _RUNS_CODE:
             raise ModelError(
                 f"{where}: {_RUNS_CODE[kind]}, is not run; rewrite it with Keras layers and save the model again, or "
                 "give --unsafe if you trust the file as you trust a program"
@@ -145,14 +152,12 @@ def _check_activations(config: dict[str, Any], custom: Mapping[str, Any], where:
             _check_function(value, custom, where)
 
 
-def _is_named_function(kind: str, config: Any, custom: Mapping[str, Any]) -> bool:
-    """A Lambda layer whose only code is a function that the user named."""
-    if kind != "Lambda" or not isinstance(config, dict):
-        return False
-    function = config.get("function")
+def _function_name(config: Any) -> str | None:
+    """The function of a Lambda layer, if it is one by name and not code in the file."""
+    function = config.get("function") if isinstance(config, dict) else None
     if isinstance(function, dict):
         function = function.get("config") if function.get("class_name") == "function" else None
-    return isinstance(function, str) and function in custom
+    return function if isinstance(function, str) else None
 
 
 def _identifier(name: Any) -> str:
