@@ -70,7 +70,8 @@ def trained(
     """Fit a model, and put it together with its data."""
     keras = import_keras()
     model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
-    model.fit(split.train, split.targets, epochs=epochs, batch_size=batch_size, verbose=0)
+    given = split.train if len(split.train) > 1 else next(iter(split.train.values()))
+    model.fit(given, split.targets, epochs=epochs, batch_size=batch_size, verbose=0)
     few = {name: array[:calibration] for name, array in split.train.items()}
     return Example(model, few, split.test, split.labels, task)
 
