@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization readme lock clean help
+.PHONY: demo test lint setup data reference benchmarks portability quantization zoo readme lock clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -16,6 +16,7 @@ help:
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
 	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
 	@echo "make quantization  what portable scales cost, over five trained models"
+	@echo "make zoo         many kinds of Keras models, trained and opened from files"
 	@echo "make readme      write the measured figures and the command help into README.md"
 	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
 
@@ -63,6 +64,10 @@ portability: setup
 # Five models trained and exported in every form: about ten minutes.
 quantization: setup
 	$(BIN)/python benchmarks/quantization.py
+
+# Many kinds of Keras models, trained and opened from each kind of file: about two minutes.
+zoo: setup
+	$(BIN)/python -m pytest -q -m zoo tests/test_zoo.py
 
 readme: setup
 	$(BIN)/python benchmarks/readme.py

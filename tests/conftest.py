@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from toolkit.data import FashionMnist, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.zoo.example import Example
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "exported" / "fashion-mnist"
@@ -59,6 +66,19 @@ def toolkit(*arguments: object, cwd: Path | None = None, env: dict[str, str] | N
 def fashion_mnist() -> FashionMnist:
     """The real data set."""
     return load()
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Callable[[str], Example]:
+    """Builds a model of the zoo by its name, once a session."""
+
+    @functools.cache
+    def build(name: str) -> Example:
+        from tests.zoo import ZOO
+
+        return ZOO[name]()
+
+    return build
 
 
 @pytest.fixture(scope="session")

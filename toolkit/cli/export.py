@@ -13,7 +13,7 @@ from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 def export(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Artifact folder or .keras file.  [default: exported/mlp, else the reference]"),
+        typer.Argument(help="Artifact folder, or .keras or .h5 file.  [default: exported/mlp, else the reference]"),
     ] = None,
     output: options.Output = None,
     quantize: options.Quantize = None,
@@ -32,6 +32,8 @@ def export(
     keep_failed: options.KeepFailed = False,
     cpu: CpuNames = None,
     cpu_images: CpuImages = None,
+    custom: options.Custom = None,
+    unsafe: options.Unsafe = False,
     json: options.Json = False,
 ) -> None:
     """Export a Keras model to ONNX and verify it against Keras on the whole test set.
@@ -68,6 +70,8 @@ def export(
         min_agreement=min_agreement,
         max_accuracy_drop=max_accuracy_drop,
         keep_failed=keep_failed,
+        custom=custom,
+        unsafe=unsafe,
     )
     chosen = replace(chosen, cpus=chosen_cpus(cpu, cpu_images))
     source = model or default_artifact()

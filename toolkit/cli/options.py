@@ -10,6 +10,7 @@ __all__ = [
     "BatchSize",
     "CalibrationImages",
     "CalibrationMethod",
+    "Custom",
     "DataFolder",
     "Dropout",
     "EarlyStopping",
@@ -32,6 +33,7 @@ __all__ = [
     "Quantize",
     "ReduceRange",
     "Seed",
+    "Unsafe",
     "export_options_from",
     "folder_and_output",
     "limits_from",
@@ -118,6 +120,18 @@ CalibrationImages = Annotated[
 ]
 InputDtype = Annotated[
     str, typer.Option("--input", metavar="uint8|float32", help="Raw pixels, or the Keras model's own input.")
+]
+Custom = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--custom",
+        metavar="MODULE:NAME",
+        help="A layer class or function of your own that the model needs, from this folder or the environment; "
+        "repeatable.",
+    ),
+]
+Unsafe = Annotated[
+    bool, typer.Option("--unsafe", help="Run code that the model's file brings, such as Lambda layers. Trust it first.")
 ]
 KeepFailed = Annotated[bool, typer.Option("--keep-failed", help="Keep what failed a gate beside, as NAME.failed.")]
 
@@ -245,6 +259,8 @@ def export_options_from(
     min_agreement: float | None,
     max_accuracy_drop: float | None,
     keep_failed: bool,
+    custom: list[str] | None = None,
+    unsafe: bool = False,
 ) -> Any:
     """What to export, as the command line gives it.
 
@@ -261,4 +277,6 @@ def export_options_from(
         names = ", ".join(name for name, given in idle.items() if given)
         raise UsageError(f"without --quantize, {names} would do nothing; add --quantize, or drop it")
     limits = limits_from(max_difference, min_agreement, max_accuracy_drop)
-    return ExportOptions(quantization, input_dtype, output, limits, keep_failed)
+    return ExportOptions(
+        quantization, input_dtype, output, limits, keep_failed, custom=tuple(custom or ()), unsafe=unsafe
+    )

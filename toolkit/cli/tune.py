@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def tune(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Artifact folder or .keras file.  [default: exported/mlp, else the reference]"),
+        typer.Argument(help="Artifact folder, or .keras or .h5 file.  [default: exported/mlp, else the reference]"),
     ] = None,
     objective: Annotated[
         str, typer.Option(metavar="latency|size", help="What the winner should be best at.")
@@ -39,6 +39,8 @@ def tune(
     apply: Annotated[
         bool, typer.Option("--apply", help="Export the winner, verified on the test images before it is published.")
     ] = False,
+    custom: options.Custom = None,
+    unsafe: options.Unsafe = False,
     data: options.DataFolder = None,
     json: options.Json = False,
 ) -> None:
@@ -70,7 +72,7 @@ def tune(
 
     given: dict[str, Any] = {"calibration_images": calibration_images, "rounds": rounds}
     settings = dataclasses.replace(
-        TuneSettings(budget=budget, keep_float=tuple(keep_float or ())),
+        TuneSettings(budget=budget, keep_float=tuple(keep_float or ()), custom=tuple(custom or ()), unsafe=unsafe),
         **{name: value for name, value in given.items() if value is not None},
     )
     place = checked_report(output or _default_output(source), "tune.json")
@@ -143,7 +145,8 @@ def _apply(source: Path, report: "TuneReport", images: "FashionMnist") -> None:
 
     budget = report.settings.budget
     limits = Limits(int8_min_agreement=budget.min_agreement, int8_max_accuracy_drop=budget.max_accuracy_drop)
-    chosen = ExportOptions(report.chosen.recipe, limits=limits)
+    settings = report.settings
+    chosen = ExportOptions(report.chosen.recipe, limits=limits, custom=settings.custom, unsafe=settings.unsafe)
     try:
         with steps("Verifying") as step:
             _, verification = export_artifact(source, None, images, chosen, note, step)

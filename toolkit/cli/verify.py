@@ -26,6 +26,8 @@ def verify(
     layers: Annotated[bool, typer.Option("--layers", help="Show int8's error by layer, even if all is well.")] = False,
     cpu: CpuNames = None,
     cpu_images: CpuImages = None,
+    custom: options.Custom = None,
+    unsafe: options.Unsafe = False,
     json: options.Json = False,
 ) -> None:
     """Hold the exported files against Keras on all 10,000 test images; exit 1 if a gate fails.
@@ -69,7 +71,9 @@ def verify(
         raise UsageError(f"{folder} has no int8 model, so --layers does nothing; drop it")
     target = checked_report(output or folder / "parity.json", "parity.json")
     with steps("Verifying") as step:
-        report = verify_artifact(folder, load(data, note), limits, note, step, cpus, layers=layers)
+        report = verify_artifact(
+            folder, load(data, note), limits, note, step, cpus, layers=layers, custom=custom or (), unsafe=unsafe
+        )
     if json:
         print_json(report.to_json())
     else:

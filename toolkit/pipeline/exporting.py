@@ -57,6 +57,8 @@ class ExportOptions:
         limits: the gates.
         keep_failed: leave what failed a gate in a folder of its own, NAME.failed.
         cpus: other CPUs that it must run on as it does here.
+        custom: see `toolkit.keras_model.open_model`.
+        unsafe: see there.
     """
 
     quantization: QuantizationRecipe | None
@@ -65,6 +67,8 @@ class ExportOptions:
     limits: Limits = dataclasses.field(default_factory=Limits)
     keep_failed: bool = False
     cpus: OtherCpus = dataclasses.field(default_factory=OtherCpus)
+    custom: tuple[str, ...] = ()
+    unsafe: bool = False
 
 
 _CALIBRATION_BATCH = 100

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from toolkit.predictor import read_checked
 from toolkit.publishing import staged_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from toolkit.data import FashionMnist
     from toolkit.progress import Note, Step
     from toolkit.training.fit import OnEpoch
@@ -52,7 +56,7 @@ def export_artifact(
     """Export a Keras model to ONNX, verify it, and publish it only if every gate held.
 
     Args:
-        source: an artifact folder that holds model.keras, or a .keras file.
+        source: an artifact folder that holds model.keras, or a .keras or .h5 file.
         output: the artifact folder to publish; by default the source folder, or exported/NAME for NAME.keras.
         data: calibration comes from its training images, verification from its test images.
         options: what to export.
@@ -80,7 +84,7 @@ def export_artifact(
             earlier = artifact.load_manifest(source)  # again, now that nobody else may replace it
             for name in (n for n in _TRAINED if n in earlier.files):
                 (staging / name).write_bytes(read_checked(str(source / name), earlier.files[name].sha256))
-        model = load_keras(staging / KERAS, shown=model_path)
+        model = _opened(staging / KERAS, model_path, options.custom, unsafe=options.unsafe)
         manifest = Manifest(
             name=target.absolute().name,
             versions=artifact.versions(),
@@ -91,12 +95,14 @@ def export_artifact(
     return manifest, report
 
 
-def open_source(source: Path, folder: Path) -> tuple[Any, str]:
+def open_source(source: Path, folder: Path, *, custom: Sequence[str] = (), unsafe: bool = False) -> tuple[Any, str]:
     """A Keras model to work on, from a copy of its file in another folder.
 
     Args:
-        source: an artifact folder that holds model.keras, or a .keras file.
+        source: an artifact folder that holds model.keras, or a .keras or .h5 file.
         folder: where the copy goes.
+        custom: see `toolkit.keras_model.open_model`.
+        unsafe: see there.
 
     Returns:
         The model and the file's sha256.
@@ -113,7 +119,15 @@ def open_source(source: Path, folder: Path) -> tuple[Any, str]:
         copy.write_bytes(read_checked(str(shown), manifest.files[KERAS].sha256))
     else:
         _copy_lone(source, copy)
-    return load_keras(copy, shown=shown), artifact.sha256_of(copy)
+    return load_keras(copy, shown=shown, custom=custom, unsafe=unsafe), artifact.sha256_of(copy)
+
+
+def _opened(copy: Path, shown: Path, custom: Sequence[str], *, unsafe: bool) -> Any:
+    """The Keras model in a copied file; what is no .keras archive (an .h5 file) is written anew as one."""
+    model = load_keras(copy, shown=shown, custom=custom, unsafe=unsafe)
+    if not zipfile.is_zipfile(copy):
+        model.save(copy)
+    return model
 
 
 def _prepare(options: ExportOptions, note: Note, step: Step) -> None:
@@ -154,9 +168,11 @@ _TRAINED = (KERAS, HISTORY)
 
 def _copy_lone(source: Path, target: Path) -> None:
     try:
-        target.write_bytes(source.read_bytes())
+        shutil.copyfile(source, target)
     except FileNotFoundError as error:
-        raise MissingError(f"{source} does not exist; give a .keras file, or train one with: toolkit train") from error
+        raise MissingError(
+            f"{source} does not exist; give a .keras or .h5 file, or train one with: toolkit train"
+        ) from error
     except PermissionError as error:
         raise UsageError(f"cannot read {source}: {error.strerror}; check its permissions") from error
 

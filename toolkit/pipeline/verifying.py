@@ -24,6 +24,7 @@ from toolkit.publishing import replace_manifest, write_atomic
 from toolkit.verification.report import VerificationReport, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from toolkit.data import FashionMnist
@@ -62,6 +63,8 @@ def verify_artifact(
     cpus: OtherCpus | None = None,
     *,
     layers: bool = False,
+    custom: Sequence[str] = (),
+    unsafe: bool = False,
 ) -> VerificationReport:
     """Verify a published artifact; nothing is written, and a gate that fails is only in the report.
 
@@ -82,7 +85,15 @@ def verify_artifact(
         cpus = cpus or OtherCpus()
         with other_cpus.emulators(cpus, note, step) as machines:
             note("Asking Keras for its answers")
-            report = verify_files(folder, load_keras(folder / KERAS), manifest, data, limits, step, layers=layers)
+            report = verify_files(
+                folder,
+                load_keras(folder / KERAS, custom=custom, unsafe=unsafe),
+                manifest,
+                data,
+                limits,
+                step,
+                layers=layers,
+            )
             images, labels = data.test_images[: cpus.images], data.test_labels[: cpus.images]
             report = other_cpus.check_report(report, folder, images, labels, machines, limits, note, step)
     except ToolkitError:

@@ -55,6 +55,8 @@ class TuneSettings:
         calls: single images a round and candidate.
         starts: fresh processes a candidate, for its cold start.
         seed: of the calibration images.
+        custom: see `toolkit.keras_model.open_model`.
+        unsafe: see there.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -64,6 +66,8 @@ class TuneSettings:
     calls: int = 300
     starts: int = 3
     seed: int = 0
+    custom: tuple[str, ...] = ()
+    unsafe: bool = False
 
     def __post_init__(self) -> None:
         if self.rounds < 5 or self.calls < 100 or self.starts < 1:
@@ -149,7 +153,7 @@ def tune(source: Path, data: FashionMnist, settings: TuneSettings, note: Note, s
     host = describe_host()  # first: its load average should not be our own
     with tempfile.TemporaryDirectory(prefix="toolkit-tune-") as scratch:
         folder = Path(scratch)
-        model, sha256 = open_source(source, folder)
+        model, sha256 = open_source(source, folder, custom=settings.custom, unsafe=settings.unsafe)
         note(f"Asking Keras for its answers to {len(data.validation_images):,} validation images")
         keras = predict_keras(model, data.validation_images)
         if not np.isfinite(keras).all():

@@ -1,4 +1,4 @@
-"""Opening Keras models, quietly and with errors that a person can act on."""
+"""Keras itself: imported quietly, and asked for the reference answers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import MissingError, ModelError
+from toolkit.errors import MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["import_keras", "load_keras", "predict_keras"]
+__all__ = ["import_keras", "predict_keras"]
 
 
 def import_keras() -> Any:
@@ -41,31 +40,6 @@ def import_keras() -> Any:
             "pip install '.[train]' in the project"
         ) from error
     return keras
-
-
-def load_keras(path: Path, shown: Path | None = None) -> Any:
-    """The model in a ``.keras`` file, not compiled; code in the file is not run.
-
-    Args:
-        path: the file.
-        shown: how errors call it, where it is a copy of what the person named.
-
-    Raises:
-        MissingError: no such file, or Keras is not installed.
-        ModelError: the file is no Keras model, is damaged, or needs code that it brings itself.
-    """
-    shown = shown or path
-    if not path.is_file():
-        raise MissingError(f"{shown} does not exist; give a .keras file, or train one with: toolkit train")
-    keras = import_keras()
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        reason = " ".join(str(error).replace(str(path), str(shown)).split())[:200] or type(error).__name__
-        raise ModelError(
-            f"{shown} ({path.stat().st_size} bytes) cannot be opened as a Keras model: {reason}; "
-            "give a .keras file written by Keras 3"
-        ) from error
 
 
 def predict_keras(model: Any, images: NDArray[np.uint8], batch_size: int = 1000) -> NDArray[np.float32]:
