@@ -212,8 +212,7 @@ def quantization() -> str:
         for name, entry in times["ratios"].items()
     )
     return (
-        _table(columns, rows)
-        + f"\n\nMean and standard deviation over {len(report['models'])} seeds. "
+        _table(columns, rows) + f"\n\nMean and standard deviation over {len(report['models'])} seeds. "
         f"The int8 file of the reference model takes {size['bytes']:,} bytes, {size['ratio']:.3f} of one byte a weight "
         f"and four a bias. Latency of one image, median ratio and 95 % interval over {times['rounds']} interleaved "
         f"rounds: {ratios}.\n\n{machine(report['host'])}."
