@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from toolkit.conversion.calibration import FEW_IMAGES, suspicions
 from toolkit.conversion.portable import LIMIT
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
-from toolkit.conversion.saturation import layer_loads
+from toolkit.conversion.saturation import as_run, layer_loads
 from toolkit.data import CLASS_NAMES
-from toolkit.errors import InputError, UsageError
+from toolkit.errors import InputError, ModelError, UsageError
 from toolkit.keras_model import import_keras, load_keras
 from toolkit.predictor import Predictor
 
@@ -89,6 +90,49 @@ def test_what_feeds_a_float_layer_alone_is_not_rounded(fashion_mnist: FashionMni
     _quantize(tmp_path / "model.onnx", _batches(fashion_mnist), keep_float=("hidden_2",))
     rounded = [n.input[0] for n in onnx.load(tmp_path / "model.onnx").graph.node if n.op_type == "QuantizeLinear"]
     assert rounded == ["hidden_2/Relu"]  # what goes into the last layer; hidden_1/Relu goes into a float one
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_others_keep_their_int8_kernels(fashion_mnist: FashionMnist, tmp_path: Path, layer: str) -> None:
+    """The runtime would dequantize a layer's weights in each run where a Relu stands between it and a float layer."""
+    target = tmp_path / "model.onnx"
+    _quantize(target, _batches(fashion_mnist), keep_float=(layer,))
+    operators = Counter(node.op_type for node in as_run(target.read_bytes(), "model.onnx").graph.node)
+    assert operators["QGemm"] == 2
+    assert operators["Gemm"] + operators["FusedGemm"] == 1
+    assert operators["DequantizeLinear"] == 0
+
+
+def test_a_scale_for_each_channel_if_that_is_asked(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+    for method in ("static", "dynamic"):
+        one, each = (
+            _quantize(tmp_path / "m.onnx", _batches(fashion_mnist), method=method, per_channel=per_channel).tensors
+            for per_channel in (False, True)
+        )
+        assert np.shape(one["hidden_2/kernel"]["scale"]) == ()
+        assert np.shape(each["hidden_2/kernel"]["scale"]) == (100,)
+
+
+def test_a_lower_percentile_cuts_the_range(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+    scales = [
+        _quantize(
+            tmp_path / "m.onnx", _batches(fashion_mnist), calibration="percentile", percentile=percentile
+        ).tensors["hidden_1/Relu"]["scale"]
+        for percentile in (100.0, 99.0, 90.0)
+    ]
+    assert scales[0] > 1.2 * scales[1] > 1.2 * 1.2 * scales[2]
+
+
+def test_a_file_that_could_saturate_is_not_written_as_portable(
+    fashion_mnist: FashionMnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the scales had not reached the quantizer."""
+    from toolkit.conversion import quantize as module
+
+    monkeypatch.setattr(module, "portable_overrides", lambda *_, **__: {})
+    with pytest.raises(ModelError, match="can saturate on some CPUs in spite of portable scales"):
+        _quantize(tmp_path / "model.onnx", _batches(fashion_mnist))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

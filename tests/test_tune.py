@@ -191,6 +191,16 @@ def test_int8_is_chosen_for_the_reference_and_applied(trained: Path, tmp_path: P
         assert one["bytes"] > 0
         assert one["cold_start_ms"] > 0
         assert len(one["medians_ns"]) == 5
+    base, *others = report["measured"]
+    assert base["bytes"] == (artifact / "model.onnx").stat().st_size
+    assert chosen["bytes"] == (artifact / "model.int8.onnx").stat().st_size
+    assert (base["agreement"], base["accuracy_drop"], base["accuracy_drop_error"]) == (1, 0, 0)
+    for one in others:
+        # Each image on which a form differs from Keras counts at most once in the variance.
+        differing = 5000 * (1 - one["agreement"])
+        assert 5000 * one["accuracy_drop_error"] <= differing**0.5 + 1e-9
+        assert (one["accuracy_drop_error"] > 0) == ("float16" not in one["title"])
+        assert one["accuracy"] == pytest.approx(base["accuracy"] - one["accuracy_drop"])
     plain = [one for one in report["measured"] if "plain" in one["title"]]
     assert [one["can_saturate"] for one in plain] == [True, True]
     assert json.loads((artifact / "tune.json").read_text()) == report
