@@ -253,3 +253,21 @@ def test_transposed_weights_are_paired_along_the_summed_dimension() -> None:
         assert [entry["axis"] for entry in entries] == [0 if transposed else 1] * 4
         expected = portable_scale(matrix, per_channel=True)
         np.testing.assert_array_equal([entry["scale"] for entry in entries], expected)
+
+
+def test_inspect_does_not_vouch_for_weights_that_it_cannot_see(tmp_path: Path) -> None:
+    """Weights on the left, whose other side is computed: the runtime would pair the computed one."""
+    left = np.random.default_rng(0).integers(0, 255, (4, 16)).astype(np.uint8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["w", "x"], ["y"])],
+        "left",
+        [helper.make_tensor_value_info("x", TensorProto.INT8, [16, "n"])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [4, "n"])],
+        [numpy_helper.from_array(left, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), tmp_path / "m.onnx")
+    finished = toolkit("inspect", tmp_path / "m.onnx", "--json")
+    assert finished.code == 0, finished.err
+    (file,) = json.loads(finished.out)
+    assert (file["can_saturate"], file["unread"]) == (None, ["y"])
+    assert "nothing can saturate" not in toolkit("inspect", tmp_path / "m.onnx").out

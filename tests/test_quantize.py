@@ -299,6 +299,7 @@ def test_a_model_with_nothing_to_quantize_is_told(tmp_path: Path) -> None:
         (["--quantize", "int4", "--per-channel"], "with --quantize=int4, --per-channel would do nothing"),
         (["--quantize", "float16", "--no-portable"], "--no-portable would do nothing"),
         (["--quantize", "--percentile", "99"], "--percentile does nothing without --calibration-method percentile"),
+        (["--quantize", "--reduce-range", "--no-portable"], "--no-portable does nothing with --reduce-range"),
         (["--quantize=int7"], "expected one of static, dynamic, int4, float16, none"),
         (["--quantize", "--calibration-method", "guess"], "expected one of minmax, entropy, percentile"),
         (["--quantize", "--keep-float", "hidden_9"], "no layer 'hidden_9' to keep in float"),
@@ -386,3 +387,27 @@ def test_a_model_without_softmax_has_no_logits(tmp_path: Path) -> None:
     assert finished.code == 2
     assert "ends in Sigmoid, not in a Softmax" in finished.error_line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("first", ["rescaling", "batch normalization", "convolution", "pixels"])
+def test_only_pixels_get_the_scale_of_pixels(tmp_path: Path, fashion_mnist: FashionMnist, first: str) -> None:
+    """What a first layer takes that is not pixel/255 gets the range that calibration saw."""
+    keras = import_keras()
+    keras.utils.set_random_seed(1)
+    layers: dict[str, list[Any]] = {
+        "rescaling": [keras.layers.Rescaling(2.0, -1.0), keras.layers.Flatten()],
+        "batch normalization": [keras.layers.Flatten(), keras.layers.BatchNormalization(momentum=0.5)],
+        "convolution": [keras.layers.Reshape((28, 28, 1)), keras.layers.Conv2D(4, 3, 2), keras.layers.Flatten()],
+        "pixels": [keras.layers.Flatten()],
+    }
+    dense = [keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10, activation="softmax")]
+    model = keras.Sequential([keras.layers.Input((28, 28)), *layers[first], *dense])
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    train = fashion_mnist.train_images[:2000].astype("float32") / 255
+    model.fit(train, fashion_mnist.train_labels[:2000], epochs=2, batch_size=64, verbose=0)
+    model.save(tmp_path / "first.keras")
+    finished = _export(tmp_path / "first.keras", "--max-accuracy-drop", 0.01)
+    assert finished.code == 0, finished.err
+    tensors = json.loads((tmp_path / "out" / "manifest.json").read_text())["quantization"]["tensors"]
+    scales = [one["scale"] for one in tensors.values() if one["dtype"] == "uint8"]
+    assert (pytest.approx(1 / 255) in scales) == (first == "pixels")

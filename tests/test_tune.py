@@ -61,8 +61,8 @@ def test_what_cannot_be_told_apart_is_settled_by_agreement() -> None:
 @pytest.mark.parametrize(
     ("others", "says"),
     [
-        ([_one(INT8, 19_900)], "of 1 forms within the budget none is faster"),
-        ([_one(INT8, 30_000), _one(OTHER, 40_000)], "of 2 forms within the budget none is faster"),
+        ([_one(INT8, 19_900)], "none of the others within the budget (1) is faster"),
+        ([_one(INT8, 30_000), _one(OTHER, 40_000)], "none of the others within the budget (2) is faster"),
         ([_one(INT8, 10_000, agreement=0.5)], "no other form stays within the budget (the first: agrees with Keras on"),
         ([_one(INT8, 10_000, can_saturate=True)], "answers would depend on the CPU"),
         ([], "no other form could be made"),
@@ -79,6 +79,26 @@ def test_plain_scales_win_only_if_that_is_allowed() -> None:
     measured = [_one(None), _one(INT8, 10_000, can_saturate=True)]
     assert choose(measured, Budget()).index == 0
     assert choose(measured, Budget(portable=False)).index == 1
+
+
+@pytest.mark.parametrize("method", ["int4", "float16"])
+def test_what_computes_in_the_cpus_own_precision_is_not_portable(method: str) -> None:
+    measured = [_one(None), _one(QuantizationRecipe(method=method), 10_000, bytes=100)]
+    choice = choose(measured, Budget(objective="size"))
+    assert choice.index == 0
+    assert "own precision" in choice.refused[1]
+    assert choose(measured, Budget(objective="size", portable=False)).index == 1
+
+
+def test_a_noisy_tie_is_not_chosen_where_it_may_be_slower_than_float32() -> None:
+    noisy = _one(OTHER, 10_300, agreement=0.999, medians_ns=(8_000.0, 9_500.0, 10_300.0, 12_000.0, 15_000.0))
+    measured = [_one(None, 10_000), _one(INT8, 9_000, agreement=0.99), noisy]
+    assert choose(measured, Budget()).index == 1
+
+
+def test_a_figure_that_is_no_number_is_refused() -> None:
+    measured = [_one(None), _one(INT8, 10_000, accuracy_drop=np.nan), _one(OTHER, 10_000, agreement=np.nan)]
+    assert choose(measured, Budget()).index == 0
 
 
 def test_the_objective_may_be_size() -> None:
@@ -207,6 +227,21 @@ def test_int8_is_chosen_for_the_reference_and_applied(trained: Path, tmp_path: P
     manifest = json.loads((artifact / "manifest.json").read_text())
     assert manifest["quantization"]["recipe"] == chosen["recipe"]
     assert toolkit("verify", artifact).code == 0
+
+
+def test_what_was_exported_is_exported_again_and_warnings_are_told(tmp_path: Path) -> None:
+    """The winner takes the place of a file that gives logits, and so does it; three images are too few."""
+    target = tmp_path / "logits"
+    exported = toolkit("export", REFERENCE, "--quantize", "--output", "logits", "--input", "float32", "-o", target)
+    assert exported.code == 0, exported.err
+    finished = toolkit("tune", target, "--rounds", 5, "--calibration-images", 3, "--apply")
+    assert finished.code == 0, finished.err
+    assert finished.err.count("warning: calibration sees 3 images") == 2  # once for all forms, and by the export
+    report = json.loads((target / "tune.json").read_text())
+    assert len(report["warnings"]) == 1
+    manifest = json.loads((target / "manifest.json").read_text())
+    assert [entry["name"] for entry in manifest["outputs"]] == ["logits"]
+    assert [entry["dtype"] for entry in manifest["inputs"]] == ["float32"]
 
 
 def test_float32_is_kept_for_a_model_that_8_bits_ruin(tmp_path: Path) -> None:

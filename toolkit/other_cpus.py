@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.artifact import CpuRecord
+from toolkit.emulation.cpus import CPUS, TOO_OLD
 from toolkit.emulation.run import Task, prepared, run_all, this_machine
 from toolkit.errors import ModelError, UsageError
 from toolkit.predictor import Predictor
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from toolkit.verification.gates import Limits
     from toolkit.verification.report import VerificationReport
 
-__all__ = ["OtherCpus", "check_files", "check_report", "emulators", "records"]
+__all__ = ["ORDER", "OtherCpus", "check_files", "check_report", "emulators", "records"]
+
+ORDER = [cpu.name for cpu in (*CPUS, *TOO_OLD)]
+"""Names of the CPUs, oldest first within each architecture."""
 
 BATCH = 500
 ALONE = 100  # images that are run one by one as well: that takes the runtime's other kernels

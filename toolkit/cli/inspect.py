@@ -52,7 +52,8 @@ def inspect(
             [
                 {
                     "file": file.path,
-                    "can_saturate": any(layer.can_saturate for layer in layers),
+                    # null: nothing that is known can, but not all is known
+                    "can_saturate": any(layer.can_saturate for layer in layers) or (None if unread else False),
                     "layers": [dataclasses.asdict(layer) | {"can_saturate": layer.can_saturate} for layer in layers],
                     "unread": unread,
                 }

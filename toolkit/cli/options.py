@@ -215,13 +215,15 @@ def recipe_of_quantization(
         raise UsageError(f"with --quantize={quantize}, {', '.join(idle)} would do nothing; drop it")
     if percentile is not None and calibration_method != "percentile":
         raise UsageError("--percentile does nothing without --calibration-method percentile; add it, or drop this")
+    if reduce_range and not portable:
+        raise UsageError("--no-portable does nothing with --reduce-range, whose weights cannot saturate; drop it")
     if quantize is None:
         return None
     settings: dict[str, Any] = {
         "calibration": calibration_method,
         "percentile": percentile,
         "calibration_images": calibration_images,
-        "keep_float": tuple(keep_float) if keep_float else None,
+        "keep_float": tuple(dict.fromkeys(keep_float)) if keep_float else None,
     }
     return QuantizationRecipe(
         method=quantize,

@@ -28,7 +28,10 @@ def tune(
     keep_float: options.KeepFloat = None,
     portable: Annotated[
         bool,
-        typer.Option("--portable/--no-portable", help="Only forms that answer alike on every CPU, or plain ones too."),
+        typer.Option(
+            "--portable/--no-portable",
+            help="Only what answers alike on every CPU, or plain scales, int4 and float16 too.",
+        ),
     ] = True,
     calibration_images: options.CalibrationImages = None,
     rounds: Annotated[int | None, typer.Option(help="Interleaved rounds of timing.  [default: 15]")] = None,
@@ -90,7 +93,7 @@ def tune(
         _write(report, place)  # again: publishing left it out, as it leaves out all that is not its own
     elif not json:
         command = ["toolkit", "export", str(source), *(report.chosen.recipe.options() if report.chosen.recipe else [])]
-        typer.echo(f"Next: {shlex.join(command)}   (or: toolkit tune --apply)")
+        typer.echo(f"Next: {shlex.join(command)}   (or the same toolkit tune with --apply)")
 
 
 def _default_output(source: Path) -> Path:
@@ -140,13 +143,16 @@ def _render(report: "TuneReport") -> None:
 def _apply(source: Path, report: "TuneReport", images: "FashionMnist") -> None:
     from toolkit.cli.console import note, steps
     from toolkit.cli.rendering import print_verification
-    from toolkit.pipeline import ExportOptions, FailedGatesError, export_artifact, export_target
+    from toolkit.pipeline import ExportOptions, FailedGatesError, contract_of, export_artifact, export_target
     from toolkit.verification.gates import Limits
 
     budget = report.settings.budget
     limits = Limits(int8_min_agreement=budget.min_agreement, int8_max_accuracy_drop=budget.max_accuracy_drop)
     settings = report.settings
-    chosen = ExportOptions(report.chosen.recipe, limits=limits, custom=settings.custom, unsafe=settings.unsafe)
+    input_dtype, output = contract_of(source)  # as the artifact was exported before
+    chosen = ExportOptions(
+        report.chosen.recipe, input_dtype, output, limits, custom=settings.custom, unsafe=settings.unsafe
+    )
     try:
         with steps("Verifying") as step:
             _, verification = export_artifact(source, None, images, chosen, note, step)

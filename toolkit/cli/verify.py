@@ -37,7 +37,7 @@ def verify(
     loses too much, its error by layer is shown, worst first, with what to try next.
 
     --cpu runs them on other CPUs too: every label must be the same there, and of int8 with constant scales every bit
-    of the logits. It fetches what that takes, once. A verdict on all images that holds goes into the manifest.
+    of the logits. It fetches what that takes, once. What all images gave goes into the manifest.
 
     \b
     Example:
@@ -58,7 +58,7 @@ def verify(
     if artifact is None:
         note(f"Verifying {folder}")
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, verify_artifact, write_cpu_records, write_parity
+    from toolkit.pipeline import FailedGatesError, contract_of, verify_artifact, write_cpu_records, write_parity
 
     manifest = load_manifest(folder)
     if not set(QUANTIZED.values()) & manifest.files.keys() and not (
@@ -79,14 +79,18 @@ def verify(
     else:
         print_verification(report, flips=10 if flips is None else flips)
     write_parity(report, target)  # after the figures were shown: a full disk must not hide them
+    whole = report.files[0].parity.n if report.files else 0
+    if cpus.cpus and (cpus.images is None or cpus.images >= whole) and output is None:
+        write_cpu_records(folder, report)
     if not report.passed:
         recipe = manifest.quantization.recipe if manifest.quantization else {}
         from toolkit.conversion.recipe import QuantizationRecipe
 
         options_again = QuantizationRecipe(**{**recipe, "keep_float": tuple(recipe.get("keep_float", ()))}).options()
+        input_dtype, gives = contract_of(folder)
+        options_again += ["--input=float32"] if input_dtype == "float32" else []
+        options_again += [f"--output={gives}"] if gives != "probabilities" else []
         again = f"try: {shlex.join(['toolkit', 'export', str(folder), *options_again])}"
         raise FailedGatesError(report, f"see {target} for every flipped image", again)
-    if cpus.cpus and cpus.images is None and output is None:
-        write_cpu_records(folder, report)
     if not json:
         print(f"Report: {target}")  # noqa: T201 - the command's own output

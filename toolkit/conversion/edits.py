@@ -6,9 +6,31 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["part_activations", "take_raw_pixels"]
+__all__ = ["is_pixels", "part_activations", "take_raw_pixels"]
 
 _ZERO = "activation/zero"
+
+
+def is_pixels(model: onnx.ModelProto, tensor: str) -> bool:
+    """Whether a tensor of a float graph is the image divided by 255 and nothing else was done to it.
+
+    Uint8 images come through Cast and times 1/255, float ones are divided already; both may be reshaped.
+    """
+    graph = model.graph
+    constants = {t.name: t for t in graph.initializer}
+    makers = {node.output[0]: node for node in graph.node}
+    scaled = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    while tensor != graph.input[0].name:
+        node = makers.get(tensor)
+        if node is None or node.op_type not in ("Cast", "Flatten", "Mul", "Reshape"):
+            return False
+        if node.op_type == "Mul":
+            factor = numpy_helper.to_array(constants[node.input[1]]) if node.input[1] in constants else None
+            if scaled or factor is None or factor.size != 1 or factor.item() != np.float32(1 / 255):
+                return False
+            scaled = True
+        tensor = node.input[0]
+    return bool(scaled)
 
 
 def take_raw_pixels(model: onnx.ModelProto) -> bool:

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["float_nodes", "weighted_layers"]
 
-_WEIGHTED = ("Conv", "Gemm", "MatMul")
+_WEIGHTED = ("Gemm", "MatMul")  # a Conv stays in float in all forms but the dynamic one
 
 
 def weighted_layers(model: onnx.ModelProto) -> dict[str, list[str]]:
-    """Keras layers with weights that can be quantized, in graph order, and the names of their nodes.
+    """Keras layers with weights that every form can quantize, in graph order, and the names of their nodes.
 
     A weight's tensor is named by its path in Keras, such as ``hidden_1/kernel``; the layer is what stands before the
     last slash.

@@ -14,7 +14,7 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from toolkit.conversion.calibration import METHOD_OF, calibrate
-from toolkit.conversion.edits import part_activations, take_raw_pixels
+from toolkit.conversion.edits import is_pixels, part_activations, take_raw_pixels
 from toolkit.conversion.keras_to_onnx import quiet_converters
 from toolkit.conversion.layers import float_nodes, weighted_layers
 from toolkit.conversion.metadata import ExportedFile, finish, write_metadata
@@ -174,6 +174,7 @@ def _static(
     constant = calibrate(prepared, cache, recipe, batches, _OPERATORS)
     first = next(n for n in model.graph.node if n.op_type in ("Gemm", "MatMul"))
     pixels = {"scale": np.array(1 / 255, np.float32), "zero_point": np.array(0, np.uint8)}
+    holds_pixels = is_pixels(model, first.input[0])
     quantize_static(
         prepared,
         target,
@@ -190,7 +191,7 @@ def _static(
         nodes_to_exclude=excluded,
         extra_options={
             "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
-            "TensorQuantOverrides": ({} if first.name in excluded else {first.input[0]: [pixels]})
+            "TensorQuantOverrides": ({first.input[0]: [pixels]} if holds_pixels and first.name not in excluded else {})
             | _weight_scales(model, recipe),
         },
     )
@@ -199,6 +200,13 @@ def _static(
 
 
 def _dynamic(model: onnx.ModelProto, target: Path, recipe: QuantizationRecipe) -> None:
+    scales = _weight_scales(model, recipe)
+    if recipe.portable and recipe.per_channel:
+        # The integer operator of a Conv knows one scale only, whatever the quantizer is told.
+        whole = portable_overrides(model, per_channel=False)
+        scales |= {
+            n.input[1]: whole[n.input[1]] for n in model.graph.node if n.op_type == "Conv" and n.input[1] in whole
+        }
     quantize_dynamic(
         model,
         target,
@@ -206,7 +214,7 @@ def _dynamic(model: onnx.ModelProto, target: Path, recipe: QuantizationRecipe) -
         reduce_range=recipe.reduce_range,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=float_nodes(model, recipe.keep_float),
-        extra_options={"TensorQuantOverrides": _weight_scales(model, recipe)},
+        extra_options={"TensorQuantOverrides": scales},
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from toolkit.errors import UsageError
@@ -29,7 +28,7 @@ class QuantizationRecipe:
         reduce_range: weights of 7 bits, the usual cure against saturation; coarser than portable scales (int8).
         calibration: how static ranges are taken from what calibration sees: "minmax" (all of it), "entropy" (the
             threshold that loses the least information) or "percentile".
-        percentile: percentage of values inside the range, of (0, 100]; for "percentile".
+        percentile: percentage of values inside the range, of (50, 100]; for "percentile".
         calibration_images: how many training images calibration sees (static).
         seed: which ones.
         keep_float: Keras layers that stay in float.
@@ -90,7 +89,3 @@ class QuantizationRecipe:
         if self.calibration_images != default.calibration_images:
             given.append(f"--calibration-images={self.calibration_images}")
         return given + [f"--keep-float={layer}" for layer in self.keep_float]
-
-    def with_float(self, layers: tuple[str, ...]) -> QuantizationRecipe:
-        """The same, with these layers left in float."""
-        return dataclasses.replace(self, keep_float=layers)

@@ -113,13 +113,32 @@ def as_run(data: bytes, name: str) -> onnx.ModelProto:
 
 
 def unread_weights(model: onnx.ModelProto, layers: list[LayerLoad]) -> list[str]:
-    """Stored int8 matrices that belong to no layer which `layer_loads` understands; of these nothing is known."""
+    """What `layer_loads` cannot judge: int8 matrices of no layer that it understands, and computed weights.
+
+    Integer operators whose weights are no constants, also those inside a branch or loop, are named by their output.
+    """
     known = {layer.layer for layer in layers}
-    return [
+    stored = [
         t.name
         for t in model.graph.initializer
         if t.data_type == TensorProto.INT8 and len(t.dims) > 1 and t.name.removesuffix("_quantized") not in known
     ]
+    constants = {t.name for t in model.graph.initializer}
+    computed = [
+        node.output[0]
+        for node, inner in _all_nodes(model.graph)
+        if node.op_type in _WEIGHT_INPUT and (inner or node.input[_WEIGHT_INPUT[node.op_type]] not in constants)
+    ]
+    return [*stored, *computed]
+
+
+def _all_nodes(graph: onnx.GraphProto, *, inner: bool = False) -> Iterator[tuple[onnx.NodeProto, bool]]:
+    """Every node, and whether it is inside a branch or loop."""
+    for node in graph.node:
+        yield node, inner
+        for attribute in node.attribute:
+            for below in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _all_nodes(below, inner=True)
 
 
 def portable_overrides(model: onnx.ModelProto, *, per_channel: bool) -> dict[str, list[dict[str, Any]]]:

@@ -4,12 +4,13 @@ Each fills a staging folder and lets it take the artifact's place only when ever
 """
 
 from toolkit.pipeline.exporting import ExportOptions, quantize_on
-from toolkit.pipeline.line import export_artifact, export_target, open_source, run_line, train_artifact
+from toolkit.pipeline.line import contract_of, export_artifact, export_target, open_source, run_line, train_artifact
 from toolkit.pipeline.verifying import FailedGatesError, verify_artifact, write_cpu_records, write_parity
 
 __all__ = [
     "ExportOptions",
     "FailedGatesError",
+    "contract_of",
     "export_artifact",
     "export_target",
     "open_source",

@@ -121,7 +121,9 @@ def export_files(
     if options.quantization is not None:
         result, warnings = quantize_on(data, staging / ONNX, staging, options.quantization, source_sha256, note)
         exported.append(result.file)
-        quantization = QuantizationRecord(dataclasses.asdict(options.quantization), result.tensors, warnings)
+        seen = min(options.quantization.calibration_images, len(data.train_images))
+        recipe = dataclasses.replace(options.quantization, calibration_images=seen)
+        quantization = QuantizationRecord(dataclasses.asdict(recipe), result.tensors, warnings)
     _write_samples(staging / "samples", data)
     scale = [0.0, 255.0] if options.input_dtype == "uint8" else [0.0, 1.0]
     classes: list[str | int] = ["batch", len(CLASS_NAMES)]

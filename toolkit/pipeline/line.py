@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from toolkit.training.recipes import Recipe
     from toolkit.verification.report import VerificationReport
 
-__all__ = ["export_artifact", "export_target", "open_source", "run_line", "train_artifact"]
+__all__ = ["contract_of", "export_artifact", "export_target", "open_source", "run_line", "train_artifact"]
 
 
 def train_artifact(
@@ -134,6 +134,18 @@ def _prepare(options: ExportOptions, note: Note, step: Step) -> None:
     """What cannot be had should be known before the work."""
     with other_cpus.emulators(options.cpus, note, step):
         pass
+
+
+def contract_of(source: Path) -> tuple[str, str]:
+    """What an artifact was exported with: its input's dtype, and "probabilities", "logits" or "both".
+
+    For a file, or an artifact that was not exported yet, what `ExportOptions` has by default.
+    """
+    manifest = artifact.load_manifest(source) if source.is_dir() else None
+    if manifest is None or not manifest.inputs or not manifest.outputs:
+        return ExportOptions.input_dtype, ExportOptions.output
+    output = "both" if len(manifest.outputs) > 1 else manifest.outputs[0].name
+    return manifest.inputs[0].dtype, output
 
 
 def export_target(source: Path, output: Path | None) -> Path:

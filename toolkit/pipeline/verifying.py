@@ -111,6 +111,8 @@ def _check_unchanged(folder: Path, manifest: Manifest) -> None:
 def write_cpu_records(folder: Path, report: VerificationReport) -> None:
     """Put what a report found on other CPUs into the manifest of the artifact that it is about.
 
+    The same files' rows of CPUs that were not run again stay.
+
     Raises:
         UsageError, StorageError: it cannot be written, or the artifact was replaced meanwhile.
     """
@@ -118,7 +120,12 @@ def write_cpu_records(folder: Path, report: VerificationReport) -> None:
     manifest = artifact.load_manifest(folder)
     if any(manifest.files[file.name].sha256 != file.sha256 for file in report.files):
         raise UsageError(f"{folder} was replaced by another command while it was verified; verify it again")
-    replace_manifest(folder, earlier, dataclasses.replace(manifest, cpus=other_cpus.records(report)).text())
+    cpus = {}
+    for name, rows in other_cpus.records(report).items():
+        again = {row.cpu for row in rows}
+        kept = [row for row in manifest.cpus.get(name, []) if row.cpu not in again]
+        cpus[name] = sorted([*kept, *rows], key=lambda row: other_cpus.ORDER.index(row.cpu))
+    replace_manifest(folder, earlier, dataclasses.replace(manifest, cpus={**manifest.cpus, **cpus}).text())
 
 
 def write_parity(report: VerificationReport, path: Path) -> None:

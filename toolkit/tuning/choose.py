@@ -31,7 +31,7 @@ class Budget:
         max_accuracy_drop: most accuracy lost against Keras, as a share (0.005 is half a point).
         min_agreement: least share of labels equal to Keras'.
         objective: "latency" (p50 of one image) or "size" (bytes of the file).
-        portable: only candidates whose integer sums are the same on every CPU.
+        portable: nothing that answers otherwise on other CPUs: no int8 that can saturate, no int4, no float16.
     """
 
     max_accuracy_drop: float = 0.005
@@ -117,7 +117,9 @@ def choose(measured: Sequence[Measured], budget: Budget) -> Choice:
     key = _bytes if budget.objective == "size" else _p50
     best = min(left, key=lambda i: key(measured[i]))
     tied = [i for i in left if _equal(measured[i], measured[best], budget.objective)]
-    if base in tied:
+    if budget.objective == "latency":  # what ties with the fastest must still be faster than float32 itself
+        tied = [i for i in tied if i == base or _is_faster(measured[i], measured[base])]
+    if base in tied or not tied:
         return Choice(base, _keep(base, left, refused, budget), tied, refused)
     winner = max(tied, key=lambda i: (measured[i].agreement, -i))
     return Choice(winner, _why(measured[winner], measured[base], len(tied) - 1, budget), tied, refused)
@@ -142,12 +144,14 @@ def pareto(measured: Sequence[Measured], refused: Collection[int]) -> list[int]:
 
 
 def _refusal(one: Measured, budget: Budget) -> str:
-    if one.accuracy_drop > budget.max_accuracy_drop:
+    if not one.accuracy_drop <= budget.max_accuracy_drop:
         return f"loses {100 * one.accuracy_drop:.2f} points of accuracy, {100 * budget.max_accuracy_drop:.2f} allowed"
-    if one.agreement < budget.min_agreement:
+    if not one.agreement >= budget.min_agreement:
         return f"agrees with Keras on {one.agreement:.2%} of the labels, {budget.min_agreement:.2%} asked"
     if budget.portable and one.can_saturate:
         return "can saturate on x86 without VNNI, so its answers would depend on the CPU"
+    if budget.portable and one.recipe is not None and one.recipe.kind != "int8":
+        return "computes in the CPU's own precision, so its answers would depend on the CPU; --no-portable admits it"
     return ""
 
 
@@ -168,6 +172,10 @@ def _equal(one: Measured, best: Measured, objective: str) -> bool:
     return low <= 1 + SAME_SPEED
 
 
+def _is_faster(one: Measured, base: Measured) -> bool:
+    return ratio_interval(one.medians_ns, base.medians_ns)[1] < 1
+
+
 def _keep(base: int, left: Sequence[int], refused: dict[int, str], budget: Budget) -> str:
     others = [i for i in left if i != base]
     if not others and not refused:
@@ -175,11 +183,11 @@ def _keep(base: int, left: Sequence[int], refused: dict[int, str], budget: Budge
     if not others:
         return f"keep float32: no other form stays within the budget (the first: {next(iter(refused.values()))})"
     what = "is smaller" if budget.objective == "size" else "is faster beyond the noise of this machine"
-    return f"keep float32: of {len(others)} forms within the budget none {what}"
+    return f"keep float32: none of the others within the budget ({len(others)}) {what}"
 
 
 def _why(one: Measured, base: Measured, others: int, budget: Budget) -> str:
-    tie = f"; {others} more are as good within what could be measured, and agree with Keras less" if others else ""
+    tie = f"; {others} more are as good within what could be measured, and agree with Keras no better" if others else ""
     if budget.objective == "size":
         gain = f"{one.bytes / base.bytes:.2f} of float32's bytes"
     else:
@@ -187,6 +195,6 @@ def _why(one: Measured, base: Measured, others: int, budget: Budget) -> str:
         gain = f"{one.p50_ns / base.p50_ns:.2f} of float32's time (95 % interval of the rounds {low:.2f} to {high:.2f})"
     return (
         f"{one.title}: {gain}; accuracy {-100 * one.accuracy_drop + 0.0:+.2f} points against Keras on the validation "
-        f"images (standard error {100 * one.accuracy_drop_error:.2f}), -{100 * budget.max_accuracy_drop:.2f} "
-        f"allowed{tie}"
+        f"images (standard error {100 * one.accuracy_drop_error:.2f}), {100 * budget.max_accuracy_drop:.2f} "
+        f"may be lost{tie}"
     )

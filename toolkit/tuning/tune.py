@@ -101,6 +101,7 @@ class TuneReport:
     failed: list[Failed]
     choice: Choice
     pareto: list[int]
+    warnings: list[str]
 
     @property
     def chosen(self) -> Measured:
@@ -108,7 +109,7 @@ class TuneReport:
         return self.measured[self.choice.index]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON values, with the command that exports the winner."""
+        """The report as plain JSON values, with the options of `toolkit export` that ask for each form."""
         value = {"format": FORMAT, **dataclasses.asdict(self)}
         value["choice"]["refused"] = {str(i): why for i, why in self.choice.refused.items()}
         for i, (one, entry) in enumerate(zip(self.measured, value["measured"], strict=True)):
@@ -174,6 +175,8 @@ def tune(source: Path, data: FashionMnist, settings: TuneSettings, note: Note, s
                 note("No int8 form stays within the budget; trying each layer in float")
             rescued, failed_too = bench.make_all(more, step)
             made, failed = made + rescued, failed + failed_too
+        for warning in bench.warnings:
+            note(f"warning: {warning}")
         measured = _measure(made, bench, data, settings, step)
     choice = choose(measured, settings.budget)
     return TuneReport(
@@ -189,6 +192,7 @@ def tune(source: Path, data: FashionMnist, settings: TuneSettings, note: Note, s
         failed=failed,
         choice=choice,
         pareto=pareto(measured, choice.refused),
+        warnings=list(bench.warnings),
     )
 
 
@@ -201,6 +205,7 @@ class _Workbench:
         self.float32, self.folder, self.data, self.keras, self.sha256 = float32, folder, data, keras, sha256
         self.keras_correct: NDArray[np.bool_] = keras.argmax(axis=1) == data.validation_labels
         self._count = 0
+        self.warnings: dict[str, None] = {}
 
     def make_all(self, recipes: Sequence[QuantizationRecipe | None], step: Step) -> tuple[list[_Made], list[Failed]]:
         made, failed = [], []
@@ -224,7 +229,8 @@ class _Workbench:
             # The kind in the name tells the predictor what it is.
             place = self.folder / f"candidate{self._count}"
             place.mkdir()
-            quantize_on(self.data, self.float32, place, recipe, self.sha256, silent_note)
+            _, warnings = quantize_on(self.data, self.float32, place, recipe, self.sha256, silent_note)
+            self.warnings |= dict.fromkeys(warnings)
             path = place / QUANTIZED[recipe.kind]
         answers = Predictor(path).predict_batch(self.data.validation_images).probabilities
         parity = compare(self.keras, answers, self.data.validation_labels)
@@ -240,8 +246,9 @@ class _Workbench:
 
 
 def _serves(made: _Made, bench: _Workbench, budget: Budget) -> bool:
-    drop = float(bench.keras_correct.mean() - made.correct.mean())
-    return drop <= budget.max_accuracy_drop and made.agreement >= budget.min_agreement
+    drop = (int(bench.keras_correct.sum()) - int(made.correct.sum())) / len(made.correct)
+    within = drop <= budget.max_accuracy_drop and made.agreement >= budget.min_agreement
+    return within and not (budget.portable and made.can_saturate)
 
 
 def _measure(

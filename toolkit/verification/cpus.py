@@ -18,7 +18,8 @@ __all__ = ["COMPUTED_SCALES_MAX_ABS", "CpuAnswers", "CpuCheck", "Emulated", "com
 # Where an activation then falls on a rounding edge it becomes one step of 255 more or less: of the reference model's
 # 101,000 logits 45,102 differ, by up to 0.019, and its probabilities by up to 2.9e-4. That is no fault; a saturated sum
 # is, which moved them by 0.044 (plain scales on Haswell; benchmarks/results/portability.json has all rows).
-# The same goes for a file of which a layer sums in float.
+# The same goes for a file of which a layer sums in float; float16 moved them by 5.9e-3 on a Cortex-A76, which computes
+# in half precision where x86 computes in float32.
 COMPUTED_SCALES_MAX_ABS = 0.01
 
 
@@ -145,8 +146,7 @@ def judge_cpu(kind: str, check: CpuCheck, limits: Limits) -> list[Gate]:
     gates = [_at_most(f"labels that differ on {cpu}", check.labels_differ, 0)]
     if check.exact:
         gates.append(_at_most(f"logits that differ on {cpu}", check.logits_differ, 0))
-    rounds = check.exact or kind in ("float32", "float16")
-    largest = limits.float32_max_abs if rounds else COMPUTED_SCALES_MAX_ABS
+    largest = limits.float32_max_abs if check.exact or kind == "float32" else COMPUTED_SCALES_MAX_ABS
     gates.append(_at_most(f"largest difference on {cpu}", check.probabilities_max_abs, largest))
     return gates
 
