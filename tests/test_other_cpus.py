@@ -15,14 +15,14 @@ import pytest
 
 from tests.breaking import copy_of
 from tests.conftest import REFERENCE, ROOT, toolkit
+from tests.emulated import REQUIRED, machines_or_skip, nothing
 from toolkit import debian
 from toolkit.artifact import load_manifest
 from toolkit.benchmarking.host import describe_host
 from toolkit.emulation import root as roots
 from toolkit.emulation.cpus import CPUS, choose
 from toolkit.emulation.emulator import host_architecture
-from toolkit.emulation.run import prepared
-from toolkit.errors import ToolkitError, UsageError
+from toolkit.errors import UsageError
 from toolkit.other_cpus import OtherCpus
 from toolkit.pipeline import verify_artifact, write_cpu_records
 from toolkit.predictor import Predictor
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
 FOREIGN_CPU = {"amd64": "cortex-a72", "arm64": "haswell"}
 FOREIGN = {"amd64": "arm64", "arm64": "amd64"}
-
-
-def _nothing(*_: object) -> None:
-    pass
 
 
 # derived copies
@@ -92,20 +88,10 @@ def test_no_rows_are_written_into_an_artifact_that_was_replaced(tmp_path: Path) 
 # really run; skipped only where it cannot be prepared, and in CI not even then
 
 
-def _machines_or_skip(names: list[str]) -> None:
-
-    try:
-        with prepared(choose(names), _nothing, _nothing):
-            return
-    except ToolkitError as error:
-        if os.environ.get("TOOLKIT_REQUIRE_EMULATION") == "1":
-            raise
-        pytest.skip(str(error))
-
-
 def test_the_reference_passes_on_other_cpus_and_says_so(tmp_path: Path) -> None:
 
-    _machines_or_skip(["haswell", "cortex-a72"])
+    with machines_or_skip("haswell", "cortex-a72"):
+        pass
     artifact = copy_of(REFERENCE, tmp_path)
     images = ["--cpu-images", "400"]
     finished = toolkit("verify", artifact, "--cpu", "haswell", "--cpu", "cortex-a72", *images, "--json")
@@ -142,7 +128,8 @@ def test_the_plain_file_is_not_published(tmp_path: Path) -> None:
     Per channel, where every scale is as fine as it can be, most images show it; per tensor it takes thousands
     (benchmarks/portability.py).
     """
-    _machines_or_skip(["haswell", "cortex-a72"])
+    with machines_or_skip("haswell", "cortex-a72"):
+        pass
     cpus = ["--cpu", "haswell", "--cpu", "cortex-a72", "--cpu-images", "150"]
     target = tmp_path / "plain"
     finished = toolkit(
@@ -165,12 +152,13 @@ def test_the_plain_file_is_not_published(tmp_path: Path) -> None:
 
 def test_a_verdict_that_holds_goes_into_the_manifest(tmp_path: Path, fashion_mnist: FashionMnist) -> None:
     """The rows of the other CPUs stay: their files are the same."""
-    _machines_or_skip(["nehalem"])
+    with machines_or_skip("nehalem"):
+        pass
     artifact = copy_of(REFERENCE, tmp_path)
     few = dataclasses.replace(
         fashion_mnist, test_images=fashion_mnist.test_images[:300], test_labels=fashion_mnist.test_labels[:300]
     )
-    report = verify_artifact(artifact, few, Limits(), _nothing, _nothing, OtherCpus(choose(["nehalem"])))
+    report = verify_artifact(artifact, few, Limits(), nothing, nothing, OtherCpus(choose(["nehalem"])))
     assert report.passed
     write_cpu_records(artifact, report)
     cpus = load_manifest(artifact).cpus
@@ -194,7 +182,8 @@ def test_a_verdict_that_holds_goes_into_the_manifest(tmp_path: Path, fashion_mni
     ],
 )
 def test_only_what_sums_in_integers_promises_its_bits(tmp_path: Path, options: list[str], exact: bool) -> None:
-    _machines_or_skip(["haswell"])
+    with machines_or_skip("haswell"):
+        pass
     target = tmp_path / "out"
     finished = toolkit("export", REFERENCE, *options, "--cpu", "haswell", "--cpu-images", 100, "-o", target)
     assert finished.code == 0, finished.err
@@ -210,7 +199,8 @@ def test_only_what_sums_in_integers_promises_its_bits(tmp_path: Path, options: l
 def test_a_cpu_that_is_too_old_for_the_wheels_is_one_line(tmp_path: Path) -> None:
     if host_architecture() != "amd64":
         pytest.skip("x86 CPUs on another host take a root that was not tried")
-    _machines_or_skip(["conroe", "penryn"])
+    with machines_or_skip("conroe", "penryn"):
+        pass
     for name, says in (("conroe", "illegal instruction at numpy"), ("penryn", "NumPy was built with baseline")):
         report = tmp_path / "report.json"
         finished = toolkit("verify", REFERENCE, "--cpu", name, "--cpu-images", "1", "--output", report)
@@ -222,8 +212,9 @@ def test_a_cpu_that_is_too_old_for_the_wheels_is_one_line(tmp_path: Path) -> Non
 
 def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path: Path) -> None:
     """Killed while it unpacks: no root is there, and the next try fetches no package again."""
-    _machines_or_skip([FOREIGN_CPU[host_architecture()]])
-    if os.environ.get("TOOLKIT_REQUIRE_EMULATION") != "1" and not _can_fetch(tmp_path / "probe"):
+    with machines_or_skip(FOREIGN_CPU[host_architecture()]):
+        pass
+    if not REQUIRED and not _can_fetch(tmp_path / "probe"):
         pytest.skip("no network to fetch packages")
     cpu = FOREIGN_CPU[host_architecture()]
     script = (

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +13,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.emulated import machines_or_skip, nothing
 from toolkit.conversion.portable import LIMIT
 from toolkit.conversion.saturation import as_run, layer_loads, portable_overrides
-from toolkit.emulation.cpus import choose
-from toolkit.emulation.run import Task, prepared, run_all, this_machine
-from toolkit.errors import ToolkitError
+from toolkit.emulation.run import Task, run_all, this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,20 +26,11 @@ if TYPE_CHECKING:
 PIXELS = TensorProto.UINT8
 
 
-def _nothing(*_: object) -> None:
-    pass
-
-
 def _on_haswell(models: dict[str, tuple[bytes, NDArray[np.uint8]]]) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """What each model answers here and on a Haswell."""
     tasks = [Task(name, model, {"x": x}, "runtime", len(x)) for name, (model, x) in models.items()]
-    try:
-        with prepared(choose(["haswell"]), _nothing, _nothing) as machines:
-            here, there = run_all([this_machine(), *machines], tasks, _nothing, "")
-    except ToolkitError as error:
-        if os.environ.get("TOOLKIT_REQUIRE_EMULATION") == "1":
-            raise
-        pytest.skip(str(error))
+    with machines_or_skip("haswell") as machines:
+        here, there = run_all([this_machine(), *machines], tasks, nothing, "")
     return {name: (here.tasks[name]["y"], there.tasks[name]["y"]) for name in models}
 
 

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper
 
 from toolkit.conversion.saturation import as_run
 from toolkit.errors import ModelError
+from toolkit.predictor import LOGITS
 
 __all__ = ["WithLogits", "operators_as_run", "with_logits"]
 
-LOGITS = "logits"
 _FLOAT_SUMS = {"Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MatMulNBits"}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.verification.gates import Gate, Limits
+from toolkit.verification.gates import Gate, Limits, at_most
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,13 +143,9 @@ def judge_cpu(kind: str, check: CpuCheck, limits: Limits) -> list[Gate]:
         limits: what is accepted.
     """
     cpu = check.where.cpu
-    gates = [_at_most(f"labels that differ on {cpu}", check.labels_differ, 0)]
+    gates = [at_most(f"labels that differ on {cpu}", check.labels_differ, 0)]
     if check.exact:
-        gates.append(_at_most(f"logits that differ on {cpu}", check.logits_differ, 0))
+        gates.append(at_most(f"logits that differ on {cpu}", check.logits_differ, 0))
     largest = limits.float32_max_abs if check.exact or kind == "float32" else COMPUTED_SCALES_MAX_ABS
-    gates.append(_at_most(f"largest difference on {cpu}", check.probabilities_max_abs, largest))
+    gates.append(at_most(f"largest difference on {cpu}", check.probabilities_max_abs, largest))
     return gates
-
-
-def _at_most(name: str, found: float, limit: float) -> Gate:
-    return Gate(name, float(found), float(limit), passed=bool(found <= limit))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from toolkit.verification.parity import Parity
 
-__all__ = ["INT8_GATES", "BatchCheck", "Gate", "Limits", "judge"]
+__all__ = ["INT8_GATES", "BatchCheck", "Gate", "Limits", "at_most", "judge"]
 
 INT8_GATES = ("label agreement", "accuracy lost")
 """The gates that quantization itself can fail."""
@@ -75,20 +75,21 @@ def judge(kind: str, parity: Parity, batches: Sequence[BatchCheck], limits: Limi
         batches: runs in other batch sizes.
         limits: what is accepted.
     """
-    gates = [_at_most("values that are no numbers", parity.not_finite, 0)]
+    gates = [at_most("values that are no numbers", parity.not_finite, 0)]
     if kind == "float32":
-        gates.append(_at_most("labels that differ from Keras", len(parity.flips), 0))
-        gates.append(_at_most("largest difference", parity.max_abs, limits.float32_max_abs))
+        gates.append(at_most("labels that differ from Keras", len(parity.flips), 0))
+        gates.append(at_most("largest difference", parity.max_abs, limits.float32_max_abs))
     else:
         gates.append(_at_least(INT8_GATES[0], parity.agreement, limits.int8_min_agreement))
-        gates.append(_at_most(INT8_GATES[1], parity.accuracy_drop, limits.int8_max_accuracy_drop))
+        gates.append(at_most(INT8_GATES[1], parity.accuracy_drop, limits.int8_max_accuracy_drop))
     for check in batches:
-        gates.append(_at_most(f"labels that differ at batch {check.batch_size}", check.labels_differ, 0))
-        gates.append(_at_most(f"largest difference at batch {check.batch_size}", check.max_abs, limits.float32_max_abs))
+        gates.append(at_most(f"labels that differ at batch {check.batch_size}", check.labels_differ, 0))
+        gates.append(at_most(f"largest difference at batch {check.batch_size}", check.max_abs, limits.float32_max_abs))
     return gates
 
 
-def _at_most(name: str, found: float, limit: float) -> Gate:
+def at_most(name: str, found: float, limit: float) -> Gate:
+    """The verdict on a figure that must not exceed a limit; a NaN fails it."""
     return Gate(name, float(found), float(limit), passed=bool(found <= limit))
 
 
