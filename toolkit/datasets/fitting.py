@@ -171,7 +171,7 @@ def _target(array: NDArray[Any], spec: TensorSpec, source: str) -> NDArray[Any]:
     whole = _zero_or_one(array)
     if len(row) == 1 and whole:
         if (array.sum(axis=1) == 1).all():
-            return np.argmax(array, axis=1).astype(np.int64)
+            return np.asarray(np.argmax(array, axis=1), np.int64)
         return array.astype(np.int64)
     if np.dtype(spec.dtype).kind in "iu" and array.dtype.kind in "iu":
         return np.ascontiguousarray(array, np.int64)

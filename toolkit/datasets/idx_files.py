@@ -37,7 +37,7 @@ def is_idx(path: Path, start: bytes) -> bool:
 
 
 def read_idx(path: Path, shown: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Found:
-    """The rows in an idx file; for X-images-idx3-ubyte with the labels in X-labels-idx1-ubyte beside it, if that is there.
+    """The rows in an idx file, and for X-images-idx3-ubyte the labels in X-labels-idx1-ubyte if that stands beside it.
 
     The labels are taken where the model has one output of shape [batch, k].
 

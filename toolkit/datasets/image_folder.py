@@ -129,8 +129,8 @@ def _check_classes(classes: Sequence[str], output: TensorSpec, shown: str) -> No
     if wanted is not None and len(classes) != wanted:
         raise DataError(
             f"{shown} has {len(classes)} folders ({listed(classes)}), expected {wanted}, one for each class of the "
-            f"output '{output.name}', numbered in sorted order; add the missing ones (they may be empty), or give a folder of "
-            "images without folders, whose classes are then unknown"
+            f"output '{output.name}', numbered in sorted order; add the missing ones (they may be empty), or give a "
+            "folder of images without folders, whose classes are then unknown"
         )
 
 

@@ -125,9 +125,9 @@ def _check_all_used(
     source: str,
 ) -> None:
     missing = [spec.name for spec in inputs if spec.name not in found]
-    wanted = f"this model takes {listed(inputs)} and gives {listed(outputs)}"
+    wanted = f"this model takes {listed(inputs)}" + (f" and gives {listed(outputs)}" if outputs else "")
     if missing:
-        held = listed(list(arrays)) or "no arrays"
+        held = listed(list(arrays))
         usual = " (or 'x')" if len(inputs) == 1 else ""
         raise DataError(
             f"{source} has {held}, but no array for the input {listed(missing)}: {wanted}; name the arrays after the "

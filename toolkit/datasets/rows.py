@@ -103,8 +103,8 @@ def shape_text(shape: Sequence[int | None]) -> str:
 
 
 def listed(names: Sequence[str] | Sequence[TensorSpec]) -> str:
-    """Names for people, such as "'a' and 'b'"; the first ten of many."""
+    """Names for people, such as "'a' and 'b'"; the first nine of many; "nothing" for none."""
     quoted = [f"'{name if isinstance(name, str) else name.name}'" for name in names]
     if len(quoted) > 10:
         quoted = [*quoted[:9], f"{len(quoted) - 9} more"]
-    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted) or "nothing"

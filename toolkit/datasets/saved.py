@@ -2,14 +2,15 @@
 
 Such a folder holds numbers only: the structure of an element in dataset_spec.pb (a protocol buffer), and the elements
 as tensors in TFRecord files. Nothing of it is a pickle or a graph, and the function that puts the files' elements in
-order is an argument of ``tf.data.Dataset.load``, never read from the folder. The structure is parsed here rather than by
-TensorFlow, and only plain tensors of numbers in tuples, lists and dicts are taken: TensorFlow would also make objects
-of any registered Python type that a file names. Distributed snapshots, which bring a structure of their own, are
-refused.
+order is an argument of ``tf.data.Dataset.load``, never read from the folder. The structure is parsed here rather than
+by TensorFlow, and only plain tensors of numbers in tuples, lists and dicts are taken: TensorFlow would also make
+objects of any registered Python type that a file names. Distributed snapshots, which bring a structure of their own,
+are refused.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -161,8 +162,8 @@ def _by_name(part: Any, specs: Sequence[TensorSpec], role: str, what: str, sourc
     _check_flat(tensors, source)
     if len(tensors) != len(specs):
         raise DataError(
-            f"{source} has {len(tensors)} tensors in {role}, expected {len(specs)}, one for each {what} ({listed(specs)}"
-            "); save them as a dict by name"
+            f"{source} has {len(tensors)} tensors in {role}, expected {len(specs)}, one for each {what} "
+            f"({listed(specs)}); save them as a dict by name"
         )
     return {spec.name: tensor for spec, tensor in zip(specs, tensors, strict=True)}
 
@@ -230,7 +231,8 @@ def _read_elements(
     except (tf.errors.OpError, ValueError, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        reason = " ".join(str(getattr(error, "message", "") or error).split())[:200]
+        reason = " ".join(str(getattr(error, "message", "") or error).split())
+        reason = re.sub(r"^\{\{.*?\}\} | \[Op:\w+\].*$", "", reason)[:200]
         raise DataError(
             f"{shown} cannot be read as a saved dataset: {reason}; save it again, uncompressed or with GZIP, its rows "
             "all of one shape"
