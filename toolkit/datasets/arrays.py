@@ -82,6 +82,7 @@ def read_npz(path: Path, shown: str) -> dict[str, NDArray[Any]]:
         with zipfile.ZipFile(path) as archive:
             if other := what_zip_it_is(archive, shown):
                 raise DataError(other)
+            _check_entries(path, len(archive.infolist()))
             return _read_members(archive, shown)
     except OSError as error:
         raise UsageError(
@@ -91,6 +92,21 @@ def read_npz(path: Path, shown: str) -> dict[str, NDArray[Any]]:
         raise DataError(f"{shown} is no whole zip archive ({error}); save or copy it again") from error
     except (NotImplementedError, RuntimeError) as error:  # another way of packing, or a password
         raise DataError(f"{shown} cannot be unpacked ({error}); save it again with numpy.savez") from error
+
+
+def _check_entries(path: Path, found: int) -> None:
+    """Hold the entries that zipfile found against the count at the archive's end, which it does not look at.
+
+    One flipped bit in the length of a comment swallows the entries that follow.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - 22 - 65_535))
+        tail = file.read()
+    place = tail.rfind(b"PK\x05\x06")
+    (count,) = struct.unpack_from("<H", tail, place + 10)
+    if count not in (found, 0xFFFF):  # the last stands for more than fit here
+        raise zipfile.BadZipFile(f"{found} entries, and {count} by its own count")
 
 
 def _read_members(archive: zipfile.ZipFile, shown: str) -> dict[str, NDArray[Any]]:
@@ -149,7 +165,7 @@ def _read_header(file: IO[bytes], what: str) -> _Header:
     if dtype.names or dtype.subdtype or dtype.kind not in "biufUS":
         named = "records with named fields" if dtype.names else f"dtype {dtype}"
         raise DataError(f"{what} holds {named}, expected integers, floats or bools; convert it with astype")
-    if any(size < 0 for size in shape):
+    if not all(0 <= size <= LIMIT for size in shape):
         raise DataError(f"{what} claims the shape {shape}; save it again with numpy.save")
     return _Header(shape, fortran, dtype, end)
 

@@ -34,7 +34,7 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
         UsageError: the file may not be read.
     """
     shown = os.fspath(path)
-    data = read_start(Path(path), shown, _LIMIT + 1)
+    data = read_start(Path(path), shown, _LIMIT + 1, "a text file with one class name a line")
     if len(data) > _LIMIT:
         raise DataError(f"{shown} has more than {_LIMIT} bytes; expected class names, one a line")
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 from toolkit.errors import DataError, MissingError, UsageError
@@ -32,34 +34,48 @@ _OTHERS = (
 )
 
 
-def check_path(path: Path, shown: str) -> None:
+def check_path(path: Path, shown: str, wanted: str = WANTED) -> None:
     """Refuse a path with nothing to read behind it.
+
+    Args:
+        path: what to look at.
+        shown: how errors call it.
+        wanted: what to give instead, for errors.
 
     Raises:
         MissingError: nothing is there.
         DataError: a device, a pipe or the like.
-        UsageError: the path itself cannot be used.
+        UsageError: it may not be looked at.
     """
     try:
-        if not shown or not path.exists():
-            raise MissingError(f"{shown or 'a path named with nothing'} does not exist; give {WANTED}")
-        if not path.is_file() and not path.is_dir():
-            raise DataError(f"{shown} is no regular file; give {WANTED}")
-    except (OSError, ValueError) as error:  # ValueError: a null byte; OSError: a folder that may not be entered
+        exists, file, folder = path.exists(), path.is_file(), path.is_dir()
+    except OSError as error:  # a folder that may not be entered, or a name that is too long
         raise _unreadable(shown, error) from error
+    if not shown or not exists:
+        raise MissingError(f"{shown or 'a path named with nothing'} does not exist; give {wanted}")
+    if folder and not os.access(path, os.R_OK | os.X_OK):
+        raise _unreadable(shown, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    if not file and not folder:
+        raise DataError(f"{shown} is no regular file; give {wanted}")
 
 
-def read_start(path: Path, shown: str, count: int = 512) -> bytes:
+def read_start(path: Path, shown: str, count: int = 512, wanted: str = WANTED) -> bytes:
     """The first bytes of a file.
+
+    Args:
+        path: the file.
+        shown: how errors call it.
+        count: bytes, at most.
+        wanted: what to give instead, for errors.
 
     Raises:
         MissingError: no such file.
         DataError: it is a folder, or no regular file.
         UsageError: it may not be read.
     """
-    check_path(path, shown)
+    check_path(path, shown, wanted)
     if path.is_dir():
-        raise DataError(f"{shown} is a folder, expected a file; give a file")
+        raise DataError(f"{shown} is a folder; give {wanted}")
     try:
         with path.open("rb") as file:
             return file.read(count)
@@ -67,9 +83,8 @@ def read_start(path: Path, shown: str, count: int = 512) -> bytes:
         raise _unreadable(shown, error) from error
 
 
-def _unreadable(shown: str, error: OSError | ValueError) -> UsageError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return UsageError(f"cannot read {shown!r}: {reason}; check the path and its permissions")
+def _unreadable(shown: str, error: OSError) -> UsageError:
+    return UsageError(f"cannot read {shown}: {error.strerror or error}; check the path and its permissions")
 
 
 def what_it_is(start: bytes, path: Path, shown: str) -> str:
@@ -88,7 +103,7 @@ def what_it_is(start: bytes, path: Path, shown: str) -> str:
         return (
             f"{shown} is a text of numbers (CSV or the like); load it with numpy.loadtxt and save it with numpy.savez"
         )
-    return f"{shown} begins with {start[:8]!r}, expected {WANTED}"
+    return f"{shown} begins with {start[:8]!r}, which is nothing known; give {WANTED}"
 
 
 def what_zip_it_is(archive: zipfile.ZipFile, shown: str) -> str | None:
