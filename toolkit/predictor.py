@@ -3,9 +3,11 @@
     from toolkit.predictor import Predictor      # or: from predictor import Predictor
     predictor = Predictor("exported/fashion-mnist")
     predictor.predict(image).class_name          # image: uint8 array of shape (28, 28), raw pixels
+    predictor.predict({"image": image, "rows": rows}).outputs["brightness"]  # several inputs and outputs: by name
 
-Everything that a device must know is in the artifact: the graph holds the preprocessing, ``manifest.json`` the
-hashes and the class names. A file that is not what the manifest says is refused before the runtime sees it.
+Everything that a device must know is in the artifact: the graph holds the preprocessing, its metadata the class names
+and what each output means, ``manifest.json`` the hashes. A file that is not what the manifest says is refused before
+the runtime sees it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -20,15 +23,18 @@ import numpy as np
 # Every import at the top is paid by each start on the device: pathlib, dataclasses, json and hashlib would double
 # what this module costs, so the first two are done without and the others wait until a file is opened.
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import onnxruntime as ort
     from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 __all__ = [
     "Predictor",
     "Prediction",
     "PredictionBatch",
+    "TensorInfo",
     "ToolkitError",
     "UsageError",
     "InputError",
@@ -40,8 +46,15 @@ __all__ = [
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = 2
 PROBABILITIES, LOGITS = "probabilities", "logits"
+CLASSIFICATION, BINARY, MULTILABEL, VALUES = TASKS = ("classification", "binary", "multilabel", "values")
+"""What an output means; see `Predictor.task_of`."""
 _KINDS = ("int8", "int4", "float16", "float32")  # the first that an artifact has is preferred
-_DTYPES: dict[str, np.dtype[Any]] = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
+    **{f"tensor({n})": np.dtype(n) for n in ("float16", "bool", "int8", "int16", "int32", "int64")},
+    **{f"tensor({n})": np.dtype(n) for n in ("uint8", "uint16", "uint32", "uint64")},
+}
 
 
 class ToolkitError(Exception):
@@ -57,7 +70,7 @@ class UsageError(ToolkitError, ValueError):
 
 
 class InputError(ToolkitError, ValueError):
-    """An image or array with the wrong dtype, shape, range, or NaN in it."""
+    """Rows with the wrong names, dtype, shape, range, or NaN in them; or on which the model fails."""
 
     exit_code = 2
 
@@ -80,50 +93,70 @@ class CorruptArtifactError(ToolkitError, ValueError):
     exit_code = 4
 
 
+class TensorInfo(NamedTuple):
+    """An input or output: its name, dtype, and the shape of one row, without the batch; None is a free dimension."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+
+    def zeros(self, n: int) -> Array:
+        """Rows of zeros; each free dimension is of size 1."""
+        return np.zeros((n, *(1 if size is None else size for size in self.shape)), self.dtype)
+
+    def wanted(self, *, batch: bool) -> str:
+        """What it takes, for people."""
+        sizes = [*(["n"] if batch else []), *("any" if size is None else str(size) for size in self.shape)]
+        return f"{self.dtype} of shape ({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
 class Prediction(NamedTuple):
-    """What the model says of one image.
+    """What the model says of one row. Every array is the caller's own copy.
+
+    The first four are None where the file names no classes.
 
     Attributes:
-        label: index of the most probable class.
-        class_name: its name, or None where the model carries no class names.
+        label: index of the most probable class; of a binary output 1 from a probability of 0.5 on, else 0.
+        class_name: its name.
         probability: its probability, 0 to 1.
-        probabilities: all of them, float32 of shape (classes,); the caller's own copy.
-        logits: what went into the softmax, float32 of shape (classes,), or None where the file does not give it.
+        probabilities: all of them, of shape (classes,); of a binary output those of both classes, no and yes.
+        logits: what went into the softmax, of shape (classes,), or None where the file does not give it.
+        outputs: everything that the file gives, by the output's name, without the batch.
     """
 
-    label: int
+    # Any and no None: who serves a classifier knows that it is one, and would have to tell a type checker at each use.
+    label: Any
     class_name: str | None
-    probability: float
-    probabilities: NDArray[np.float32]
-    logits: NDArray[np.float32] | None = None
+    probability: Any
+    probabilities: Any
+    logits: Array | None
+    outputs: dict[str, Array]
 
 
 class PredictionBatch:
-    """Predictions for many images: list-like, one `Prediction` an image, with the arrays at hand.
+    """Predictions for many rows: list-like, one `Prediction` a row, with the arrays at hand.
 
     Attributes:
-        labels: int64 of shape (n,).
-        probabilities: float32 of shape (n, classes).
+        outputs: everything that the file gives, by the output's name, each of n rows.
+        labels: int64 of shape (n,), or None where the file names no classes.
+        probabilities: of shape (n, classes), or None likewise.
+        logits: of shape (n, classes), or None where the file does not give them.
         class_names: one name a class, or None.
-        logits: float32 of shape (n, classes), or None where the file does not give them.
     """
 
     def __init__(
         self,
-        probabilities: NDArray[np.float32] | None,
-        class_names: tuple[str, ...] | None,
-        logits: NDArray[np.float32] | None = None,
+        outputs: dict[str, Array],
+        labels: Any = None,
+        probabilities: Any = None,
+        logits: Array | None = None,
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
-        scores = logits if probabilities is None else probabilities
-        if scores is None:
-            raise ValueError("neither probabilities nor logits were given")
-        self.labels: NDArray[np.int64] = scores.argmax(axis=1)
-        self.probabilities = _softmax(scores) if probabilities is None else probabilities
-        self.logits = logits
-        self.class_names = class_names
+        self.outputs, self.labels, self.probabilities = outputs, labels, probabilities
+        self.logits, self.class_names = logits, class_names
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(next(iter(self.outputs.values())))
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
@@ -132,21 +165,30 @@ class PredictionBatch:
     def __getitem__(self, index: int | slice) -> Prediction | list[Prediction]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        outputs = {name: answers[index, ...].copy() for name, answers in self.outputs.items()}
         logits = None if self.logits is None else self.logits[index].copy()
-        return _prediction(int(self.labels[index]), self.probabilities[index].copy(), logits, self.class_names)
+        if self.class_names is None:
+            return Prediction(None, None, None, None, logits, outputs)
+        label, row = int(self.labels[index]), self.probabilities[index].copy()
+        return Prediction(label, self.class_names[label], float(row[label]), row, logits, outputs)
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[i] for i in range(len(self)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[PredictionBatch]) -> PredictionBatch:
+        """The rows of some batches of one predictor, one batch at least, in one."""
 
-def _prediction(
-    label: int, row: NDArray[np.float32], logits: NDArray[np.float32] | None, class_names: tuple[str, ...] | None
-) -> Prediction:
-    return Prediction(label, class_names[label] if class_names else None, float(row[label]), row, logits)
+        def join(name: str) -> Any:
+            arrays = [getattr(part, name) for part in parts]
+            return None if arrays[0] is None else np.concatenate(arrays)
+
+        outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}
+        return cls(outputs, join("labels"), join("probabilities"), join("logits"), parts[0].class_names)
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+def _softmax(logits: Array) -> NDArray[np.float32]:
+    exponentials = np.exp((logits - logits.max(axis=-1, keepdims=True)).astype(np.float32, copy=False))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]  # numpy's sum is Any
 
 
@@ -280,15 +322,31 @@ def _described(folder: str) -> list[ModelFile]:
 
 
 class Predictor:
-    """Runs an exported image classifier on the CPU.
+    """Runs an exported model on the CPU: any number of inputs and outputs, of numbers of any shape.
 
-    One session serves all threads; each thread binds its own buffers once, so a single-image call converts and
-    allocates nothing of the image. It can be pickled (it opens again on the other side) and used after a fork.
+    One session serves all threads; each thread binds its own buffers once, so a call with one row converts and
+    allocates nothing of it. It can be pickled (it opens again on the other side) and used after a fork.
+
+    A row is an array for a model of one input, or a dict of arrays by input name (which is always taken). A model of a
+    fixed batch size takes single rows and batches of any size like any other: they are filled up.
 
     Args:
-        path: an artifact folder, or an ``.onnx`` file (checked against the manifest beside it, if there is one).
+        path: an artifact folder, or an ``.onnx`` file (checked against the manifest beside it, if there is one). The
+            file of someone else works too, by what its graph says.
         kind: "int8", "int4", "float16" or "float32"; by default the quantized one where the artifact has it.
         threads: threads that one run may use. 1 is fastest for small models and spares the device's other work.
+
+    Attributes:
+        file: what was opened.
+        inputs, outputs: one `TensorInfo` each, in the file's order.
+        batch: the fixed batch size, or None.
+        task_of: what an output means, by its name: "classification" (one class a row), "binary" (a sigmoid's answer:
+            class 1 from 0.5 on), "multilabel" (the same for several questions) or "values" (anything else, and
+            whatever a file says nothing about).
+        classes: how many `classify` tells apart; None: the model is no classifier.
+        class_names: one name a class, or None where the file carries none.
+        input_name, input_dtype, input_shape: those of the first input.
+        output_names: names of all outputs, the one that labels are taken from in front.
 
     Raises:
         MissingError, ModelError, CorruptArtifactError: see `model_files` and `ModelFile.read`.
@@ -332,7 +390,7 @@ class Predictor:
             options.inter_op_num_threads = 1
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.enable_cpu_mem_arena = False  # it only ever grows; onnxruntime#11627
-            options.log_severity_level = 3
+            options.log_severity_level = 4  # what goes wrong is raised; said once is enough
             try:
                 self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             except Exception as error:
@@ -344,138 +402,258 @@ class Predictor:
             return self._session
 
     def _read_contract(self, session: ort.InferenceSession) -> None:
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        names = [answer.name for answer in outputs]
-        if len(inputs) != 1 or (len(outputs) != 1 and sorted(names) != [LOGITS, PROBABILITIES]):
+        self.inputs = tuple(self._info(tensor, "takes") for tensor in session.get_inputs())
+        self.outputs = tuple(self._info(tensor, "gives") for tensor in session.get_outputs())
+        if not self.inputs:
+            raise ModelError(f"{self.file.path} takes no input, expected one or more; export a model that does")
+        sizes = {tensor.shape[0] for tensor in session.get_inputs() if isinstance(tensor.shape[0], int)}
+        self.batch: int | None = min(sizes, default=None)
+        for tensor in session.get_outputs():
+            if isinstance(tensor.shape[0], int):
+                sizes.add(tensor.shape[0] if self.batch else 0)
+        if len(sizes) > 1 or 0 in sizes:
+            shapes = ", ".join(f"{t.name} {t.shape}" for t in (*session.get_inputs(), *session.get_outputs()))
             raise ModelError(
-                f"{self.file.path} has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each, or "
-                f"the outputs {PROBABILITIES} and {LOGITS}"
+                f"{self.file.path} has no common batch axis: {shapes}; expected it in front of every shape"
             )
-        given = inputs[0]
-        fixed = [d for d in given.shape[1:] if isinstance(d, int)]
-        if given.type not in _DTYPES or len(fixed) != len(given.shape) - 1 or isinstance(given.shape[0], int):
-            raise ModelError(
-                f"{self.file.path} takes {given.type} of shape {given.shape}; "
-                "expected uint8 or float32 with a free batch dimension only"
-            )
-        for answer in outputs:
-            if answer.type != "tensor(float)" or len(answer.shape) != 2 or not isinstance(answer.shape[1], int):
-                raise ModelError(
-                    f"{self.file.path} gives {answer.type} of shape {answer.shape}; expected float32 [batch, classes]"
-                )
-        self.input_name = given.name
-        # Labels are taken from the first: the probabilities if they are there.
-        self.output_names = sorted(names, reverse=True)
-        self._gives_logits, self._gives_probabilities = LOGITS in names, names != [LOGITS]
-        self.input_dtype = _DTYPES[given.type]
-        self.input_shape: tuple[int, ...] = tuple(fixed)
-        self.classes: int = outputs[0].shape[1]
+        self.input_name, self.input_dtype, self.input_shape = self.inputs[0]
+        self._fixed = all(None not in tensor.shape for tensor in (*self.inputs, *self.outputs))
         import json
 
+        facts = session.get_modelmeta().custom_metadata_map
         try:
-            facts = session.get_modelmeta().custom_metadata_map
             names = json.loads(facts.get("toolkit.class_names", "null"))
-            contract = json.loads(facts.get("toolkit.contract", "{}"))
-            ranges = {entry["name"]: entry["range"] for entry in contract.get("inputs", [])}
-            self._range: list[float] | None = ranges.get(given.name)
             self.class_names = None if names is None else tuple(map(str, names))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            contract = json.loads(facts.get("toolkit.contract", "{}"))
+            ranges = {entry["name"]: entry["range"] for entry in contract.get("inputs", []) if entry["range"]}
+            bounds = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
+            given = {entry["name"]: entry for entry in contract.get("outputs", [])}
+            tasks = {name: entry["task"] for name, entry in given.items() if "task" in entry}
+            if not set(tasks.values()) <= set(TASKS):
+                raise ValueError("a task that is not known")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, IndexError) as error:
             raise CorruptArtifactError(f"{self.file.path} carries unreadable metadata; export it again") from error
-        if self.class_names is not None and len(self.class_names) != self.classes:
-            raise CorruptArtifactError(
-                f"{self.file.path} names {len(self.class_names)} classes but answers for {self.classes}; "
-                "export it again"
-            )
-        # Dynamic quantization takes one scale from the whole batch, so an image's answer would depend on the others.
+        self._read_tasks(tasks, {name for name, entry in given.items() if entry.get("range") is None})
+        # A range that the dtype cannot leave needs no look.
+        self._ranges = {
+            i.name: bounds[i.name] for i in self.inputs if i.name in bounds and not _covers(bounds[i.name], i.dtype)
+        }
+        # Dynamic quantization takes one scale from the whole batch, so a row's answer would depend on the others.
         self._one_by_one = facts.get("toolkit.quantization") == "dynamic"
 
-    def classify(self, image: NDArray[Any]) -> int:
-        """The label of one image, by the shortest path.
-
-        Args:
-            image: the model's input dtype (uint8 raw pixels by default), shape `input_shape`.
-
-        Raises:
-            InputError: wrong dtype, shape, range or NaN.
-        """
-        return int(self._run_one(image).scores.argmax())
-
-    def predict(self, image: NDArray[Any]) -> Prediction:
-        """The label, its name and all probabilities of one image (as for `classify`)."""
-        bound = self._run_one(image)
-        logits = bound.outputs[-1].copy() if self._gives_logits else None
-        probabilities = bound.scores.copy() if self._gives_probabilities else _softmax(bound.scores)
-        return _prediction(int(bound.scores.argmax()), probabilities, logits, self.class_names)
-
-    def predict_batch(self, images: NDArray[Any]) -> PredictionBatch:
-        """Predictions for images of shape (n, *input_shape); n may be 0.
-
-        They are made in one run, or one by one where the file is quantized dynamically, so that each answer is the
-        image's own.
-
-        Raises:
-            InputError: wrong dtype, shape, range or NaN.
-        """
-        self._check(images, batch=True)
-        if len(images) == 0:
-            answers = [np.empty((0, self.classes), np.float32) for _ in self.output_names]
-        elif self._one_by_one:
-            rows = [[answer.copy() for answer in self._run_one(image).outputs] for image in images]
-            answers = [np.stack(column) for column in zip(*rows, strict=True)]
-        else:
-            answers = self._open().run(self.output_names, {self.input_name: np.ascontiguousarray(images)})
-        return PredictionBatch(
-            answers[0] if self._gives_probabilities else None,
-            self.class_names,
-            answers[-1] if self._gives_logits else None,
+    def _info(self, tensor: Any, verb: str) -> TensorInfo:
+        dtype = _DTYPES.get(tensor.type)
+        if dtype is None or not tensor.shape:
+            shape = f" of shape {tensor.shape}" if dtype else ""
+            raise ModelError(
+                f"{self.file.path} {verb} '{tensor.name}', {tensor.type}{shape}; expected a tensor of numbers with the "
+                "batch as its first axis; export a model without it"
+            )
+        return TensorInfo(
+            tensor.name, dtype, tuple(d if isinstance(d, int) and d > 0 else None for d in tensor.shape[1:])
         )
 
-    def _run_one(self, image: NDArray[Any]) -> _Bound:
-        """This thread's own buffers, with the answers to one image in them."""
+    def _read_tasks(self, tasks: dict[str, str], no_range: set[str]) -> None:
+        """Find the output that labels are taken from, if there is one: `_scores` and how to read it."""
+        width = {o.name: o.shape[0] for o in self.outputs if o.dtype.kind == "f" and len(o.shape) == 1 and o.shape[0]}
+        self._logits: str | None = None
+        several = [name for name, size in width.items() if size > 1]
+        # Files without tasks are older ones, or someone else's.
+        older = {name: CLASSIFICATION for name in several if name in (PROBABILITIES, LOGITS)}
+        self.task_of = {o.name: tasks.get(o.name, older.get(o.name, VALUES)) for o in self.outputs}
+        for name, task in self.task_of.items():
+            if (task == CLASSIFICATION and name not in several) or (task == BINARY and width.get(name) != 1):
+                raise CorruptArtifactError(f"{self.file.path}: '{name}' has no shape of a {task}; export it again")
+        found = [n for task in (CLASSIFICATION, BINARY) for n in self.task_of if self.task_of[n] == task]
+        if not found and not tasks and len(self.outputs) == 1:
+            found = several
+        if set(found) == {PROBABILITIES, LOGITS}:  # two forms of one answer
+            found, no_range, self._logits = [PROBABILITIES], set(), LOGITS
+        name = self._scores = found[0] if found else ""
+        binary = self.task_of.get(name) == BINARY
+        is_logits = not binary and (name in no_range or (name == LOGITS and name not in tasks))
+        if is_logits:
+            self._logits = name
+        self._convert = _both if binary else _softmax if is_logits else None  # into probabilities
+        self._decide: Callable[..., Any] = _is_yes if binary else np.ndarray.argmax
+        self._classify = self._decide if len(found) == 1 else self._refusal()
+        self.classes = 2 if binary else width.get(name)
+        self.output_names = sorted(self.task_of, key=lambda other: other != name)
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise CorruptArtifactError(
+                f"{self.file.path} names {len(self.class_names)} classes but answers for {self.classes or 'none'}; "
+                "export it again"
+            )
+
+    def _refusal(self) -> Callable[..., Any]:
+        given = ", ".join(f"'{o.name}' ({self.task_of[o.name]}, {o.wanted(batch=True)})" for o in self.outputs)
+        message = f"{self.file.path} gives {given}, expected one output of classes to classify by; use predict"
+
+        def refuse(_: Array) -> Any:
+            raise ModelError(message)
+
+        return refuse
+
+    def classify(self, row: Array | Mapping[str, Array]) -> int:
+        """The label of one row, by the shortest path.
+
+        Args:
+            row: an array of `input_dtype` (uint8 raw pixels by default) and `input_shape`; or arrays by input name.
+
+        Raises:
+            InputError: wrong names, dtype, shape, range or NaN.
+            ModelError: the model has no output of classes, or several.
+        """
+        return int(self._classify(self._run_one(row).scores))
+
+    def predict(self, row: Array | Mapping[str, Array]) -> Prediction:
+        """All that the model says of one row (as for `classify`), with label and class name where it names classes."""
+        bound = self._run_one(row)
+        outputs = {}
+        for name, answer in bound.outputs.items():  # not a comprehension, which is a call before Python 3.12
+            outputs[name] = answer.copy()
+        logits = outputs[self._logits] if self._logits else None
+        if self.class_names is None:
+            return Prediction(None, None, None, None, logits, outputs)
+        scores = outputs[self._scores]
+        label = int(self._decide(scores))
+        shares = scores if self._convert is None else self._convert(scores)
+        return Prediction(label, self.class_names[label], float(shares[label]), shares, logits, outputs)
+
+    def predict_batch(self, rows: Array | Mapping[str, Array]) -> PredictionBatch:
+        """Predictions for rows of shape (n, *input_shape), or for such arrays by input name; n may be 0.
+
+        They are made in one run, or in runs of the fixed batch size, or one by one where the file is quantized
+        dynamically, so that each answer is the row's own.
+
+        Raises:
+            InputError: wrong names, dtype, shape, range or NaN, or inputs with different numbers of rows.
+        """
+        given = self._check(rows, batch=True)
+        outputs = self._run_rows(given, len(given[self.input_name]))
+        logits = outputs[self._logits] if self._logits else None
+        if self.class_names is None:
+            return PredictionBatch(outputs, logits=logits)
+        scores = outputs[self._scores]
+        shares = scores if self._convert is None else self._convert(scores)
+        return PredictionBatch(outputs, self._decide(scores, -1), shares, logits, self.class_names)
+
+    def _run_rows(self, given: dict[str, Array], count: int) -> dict[str, Array]:
+        """The answers to count rows, by output name."""
+        if count == 0:
+            return {o.name: np.empty((0, *(size or 0 for size in o.shape)), o.dtype) for o in self.outputs}
+        if self._one_by_one:
+            found = [self.predict({name: array[i, ...] for name, array in given.items()}).outputs for i in range(count)]
+            return {name: np.stack([row[name] for row in found]) for name in self.output_names}
+        size = self.batch or count
+        blocks = []
+        for start in range(0, count, size):
+            block = {name: _filled(array[start : start + size], size) for name, array in given.items()}
+            blocks.append(self._run_block(block, size))
+        if len(blocks) == 1 and size == count:
+            return blocks[0]
+        return {name: np.concatenate([block[name] for block in blocks])[:count] for name in self.output_names}
+
+    def _run_block(self, block: dict[str, Array], size: int) -> dict[str, Array]:
+        try:
+            answers = self._open().run(self.output_names, block)
+        except Exception as error:
+            raise self._failed(error) from error
+        for name, answer in zip(self.output_names, answers, strict=True):
+            if len(answer) != size:
+                raise ModelError(
+                    f"{self.file.path} gives {len(answer)} rows of '{name}' for {size}, expected one each; "
+                    "export a model with the batch as the first axis of its outputs"
+                )
+        return dict(zip(self.output_names, answers, strict=True))
+
+    def _failed(self, error: Exception) -> InputError:
+        reason = " ".join(str(error).split())[-200:]
+        return InputError(
+            f"{self.file.path} fails on what it was given, although dtype and shape are right: {reason}; "
+            "check the values (such as indices) and the size of free dimensions"
+        )
+
+    def _run_one(self, row: Array | Mapping[str, Array]) -> _Bound | _Free:
+        """This thread's own buffers, with the answers to one row in them."""
         try:
             bound = self._local.bound
         except AttributeError:
-            bound = self._local.bound = _Bound(self, self._open())
-        # The fast path of _check: exact type and contract, and nothing that could be NaN or out of range.
-        if (
-            type(image) is not np.ndarray
-            or image.dtype != bound.dtype
-            or image.shape != self.input_shape
-            or bound.look_at_values
-        ):
-            self._check(image, batch=False)
-        bound.image[...] = image
-        bound.run(bound.binding)
+            bound = self._local.bound = (_Bound if self._fixed else _Free)(self, self._open())
+        # The fast path of _check: one array of the exact type and contract, and nothing that could be NaN or out of
+        # range.
+        if type(row) is not np.ndarray or row.dtype != bound.dtype or row.shape != bound.shape or bound.look_at_values:
+            bound.fill(self._check(row, batch=False))
+        else:
+            bound.row[...] = row
+        try:
+            bound.run(bound.binding)
+        except Exception as error:
+            raise self._failed(error) from error
         return bound  # type: ignore[no-any-return]  # threading.local is untyped
 
-    def _check(self, images: object, *, batch: bool) -> None:
-        what, shape = ("images", ("n", *self.input_shape)) if batch else ("image", self.input_shape)
-        wanted = f"expected {self.input_dtype} of shape ({', '.join(map(str, shape))})"
-        if type(images) is not np.ndarray:
-            raise InputError(f"{what}: got {type(images).__name__}, {wanted}; pass a plain numpy array")
-        found = images.shape[1:] if batch and images.ndim else images.shape
-        if found != self.input_shape or images.ndim != len(shape):
-            raise InputError(f"{what}: got shape {images.shape}, {wanted}; resize or reshape first")
-        number = images.dtype.kind in "biuf"
-        if number and images.dtype.kind == "f" and not np.isfinite(images).all():
-            raise InputError(f"{what}: contains NaN or infinity, {wanted}; check where the pixels come from")
-        if images.dtype != self.input_dtype:
-            low, high = (images.min(), images.max()) if number and images.size else (0, 0)
-            hint = "convert with image.astype(numpy.uint8)"
-            if low < 0 or high > 255:
-                hint = f"values run from {low} to {high} but pixels run from 0 to 255; check the scaling"
-            elif images.dtype.kind == "f" and high <= 1:
-                hint = "undo the division by 255: the model takes raw pixels and scales them itself"
-            if self.input_dtype != np.uint8:
-                hint = f"convert with image.astype(numpy.{self.input_dtype})"
-            raise InputError(f"{what}: got dtype {images.dtype}, {wanted}; {hint}")
-        if self._range and images.dtype.kind == "f" and images.size:
-            low, high = float(images.min()), float(images.max())
-            if low < self._range[0] or high > self._range[1]:
-                raise InputError(
-                    f"{what}: values run from {low:g} to {high:g}, {wanted} with values from {self._range[0]:g} to "
-                    f"{self._range[1]:g}; check the scaling"
-                )
+    def _check(self, rows: object, *, batch: bool) -> dict[str, Array]:
+        """What was given, as arrays by input name."""
+        if type(rows) is np.ndarray or not isinstance(rows, Mapping):
+            if len(self.inputs) == 1:
+                return {self.input_name: self._checked(rows, self.inputs[0], batch=batch)}
+            got = f"one array of shape {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+            wanted = ", ".join(f"'{info.name}': {info.wanted(batch=batch)}" for info in self.inputs)
+            raise InputError(f"got {got}, expected a dict of {len(self.inputs)} arrays by input name: {{{wanted}}}")
+        names = [info.name for info in self.inputs]
+        if rows.keys() != set(names):
+            got = " and ".join(
+                [f"no {n!r}" for n in names if n not in rows] + [f"{n!r}" for n in rows if n not in names]
+            )
+            raise InputError(f"got {got}; expected the inputs {', '.join(map(repr, names))} and no other")
+        given = {info.name: self._checked(rows[info.name], info, batch=batch) for info in self.inputs}
+        if batch and len({len(array) for array in given.values()}) > 1:
+            counts = ", ".join(f"{len(array)} of '{name}'" for name, array in given.items())
+            raise InputError(f"got {counts}, expected as many rows of each input; cut them to the same rows")
+        return given
+
+    def _checked(self, array: Any, info: TensorInfo, *, batch: bool) -> Array:
+        what = f"input '{info.name}'"
+        if isinstance(array, np.generic) and not info.shape and not batch:  # what indexing a row of one number gives
+            array = np.asarray(array)
+        if type(array) is not np.ndarray:
+            wanted = info.wanted(batch=batch)
+            raise InputError(f"{what}: got {type(array).__name__}, expected {wanted}; pass a plain numpy array")
+        found, bounds = array.shape[1:] if batch else array.shape, self._ranges.get(info.name)
+        if (batch and not array.ndim) or (found != info.shape and not _fits(found, info.shape)):
+            wanted = info.wanted(batch=batch)
+            raise InputError(f"{what}: got shape {array.shape}, expected {wanted}; resize or reshape first")
+        if array.dtype == info.dtype and array.size:
+            if bounds and array.min() >= bounds[0] and array.max() <= bounds[1]:  # false for a NaN
+                return array
+            if not bounds and (array.dtype.kind != "f" or np.isfinite(array).all()):
+                return array
+        elif array.dtype == info.dtype:
+            return array
+        raise InputError(f"{what}: {self._complaint(array, info, batch=batch)}")
+
+    def _complaint(self, array: Array, info: TensorInfo, *, batch: bool) -> str:
+        """What is wrong with an array of the right shape."""
+        wanted, number = info.wanted(batch=batch), array.dtype.kind in "biuf"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"contains NaN or infinity, expected {wanted}; check where the values come from"
+        low, high = (array.min(), array.max()) if number and array.size else (0, 0)
+        if array.dtype == info.dtype:
+            bounds = self._ranges[info.name]
+            return (
+                f"values run from {low:g} to {high:g}, expected {wanted} with values from {bounds[0]:g} to "
+                f"{bounds[1]:g}; check the scaling"
+            )
+        hint = f"convert with array.astype(numpy.{info.dtype})"
+        limits = np.iinfo(info.dtype) if info.dtype.kind in "iu" else None
+        if limits is not None and (low < limits.min or high > limits.max):
+            hint = (
+                f"values run from {low} to {high} but {info.dtype} runs from {limits.min} to {limits.max}: "
+                "check the scaling"
+            )
+        elif info.dtype == np.uint8 and array.dtype.kind == "f" and high <= 1:
+            hint = "undo the division by 255: the model takes raw pixels and scales them itself"
+        return f"got dtype {array.dtype}, expected {wanted}; {hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, self._arguments
@@ -492,26 +670,80 @@ class Predictor:
             self._local = threading.local()
 
 
-class _Bound:
-    """One thread's input and output buffers, bound to the session once."""
+def _both(yes: Array) -> Array:
+    return np.concatenate([1 - yes, yes], axis=-1)
 
-    __slots__ = ("binding", "dtype", "image", "look_at_values", "outputs", "run", "scores")
+
+def _is_yes(scores: Array, axis: int = -1) -> Any:
+    return (scores >= 0.5).any(axis=axis).astype(np.int64)
+
+
+def _covers(bounds: tuple[float, float], dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iu" and bounds[0] <= np.iinfo(dtype).min and bounds[1] >= np.iinfo(dtype).max
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return len(found) == len(shape) and all(size in (None, is_) for is_, size in zip(found, shape, strict=True))
+
+
+def _filled(rows: Array, size: int) -> Array:
+    """Some rows as the runtime takes them, filled up with the last one to the number that it takes."""
+    if len(rows) < size:
+        rows = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+    return np.ascontiguousarray(rows)
+
+
+class _Bound:
+    """One thread's input and output buffers, bound to the session once; of a fixed batch, one row fills it all."""
+
+    __slots__ = ("binding", "buffers", "dtype", "look_at_values", "outputs", "row", "rows", "run", "scores", "shape")
 
     def __init__(self, predictor: Predictor, session: ort.InferenceSession) -> None:
-        image = np.zeros((1, *predictor.input_shape), predictor.input_dtype)
-        self.outputs = []
-        self.binding = session.io_binding()
-        self.binding.bind_input(
-            predictor.input_name, "cpu", 0, predictor.input_dtype.type, image.shape, image.ctypes.data
-        )
-        for name in predictor.output_names:
-            answer = np.zeros((1, predictor.classes), np.float32)
-            self.binding.bind_output(name, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)
-            self.outputs.append(answer[0])
-        self.run = session.run_with_iobinding
-        self.image, self.scores = image[0], self.outputs[0]
-        self.dtype = predictor.input_dtype
-        self.look_at_values = predictor.input_dtype.kind == "f"  # every uint8 is a pixel
+        self.binding, self.run = session.io_binding(), session.run_with_iobinding
+        size = predictor.batch or 1
+        self.buffers = []  # what the runtime writes into has to stay
+        self.rows, self.outputs = {}, {}
+        for info in predictor.inputs:
+            array = info.zeros(size)
+            self.binding.bind_input(info.name, "cpu", 0, info.dtype.type, array.shape, array.ctypes.data)
+            self.buffers.append(array)
+            self.rows[info.name] = array if size > 1 else array[0, ...]
+        for info in predictor.outputs:
+            array = info.zeros(size)
+            self.binding.bind_output(info.name, "cpu", 0, info.dtype.type, array.shape, array.ctypes.data)
+            self.buffers.append(array)
+            self.outputs[info.name] = array[0, ...]
+        self.scores: Any = self.outputs.get(predictor._scores)  # noqa: SLF001 - same module
+        first = predictor.inputs[0]
+        self.row, self.dtype = self.rows[first.name], first.dtype
+        self.shape = first.shape if len(self.rows) == 1 else None
+        self.look_at_values = first.dtype.kind == "f" or first.name in predictor._ranges  # noqa: SLF001 - same module
+
+    def fill(self, given: dict[str, Array]) -> None:
+        for name, array in given.items():
+            self.rows[name][...] = array
+
+
+class _Free:
+    """The same for a model whose inputs or outputs have no fixed size: nothing can be bound."""
+
+    dtype = shape = row = binding = None
+    look_at_values = True
+
+    def __init__(self, predictor: Predictor, session: ort.InferenceSession) -> None:
+        self._session, self._names, self._size = session, predictor.output_names, predictor.batch or 1
+        self._scores = predictor._scores  # noqa: SLF001 - same module
+        self._given: dict[str, Array] = {}
+        self.outputs: dict[str, Array] = {}
+        self.scores: Any = None
+
+    def fill(self, given: dict[str, Array]) -> None:
+        self._given = {name: _filled(array[np.newaxis], self._size) for name, array in given.items()}
+
+    def run(self, _: None) -> None:
+        answers = self._session.run(self._names, self._given)
+        self.outputs = {name: answer[0, ...] for name, answer in zip(self._names, answers, strict=True)}
+        self.scores = self.outputs.get(self._scores)
 
 
 # Predictors of this process, so that a forked child can open its own sessions.

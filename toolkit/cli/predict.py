@@ -117,11 +117,7 @@ def _answers(
             predictor.predict_batch(file.images[start : start + AT_ONCE])
             for start in range(0, max(len(file.images), 1), AT_ONCE)
         ]
-        batch = PredictionBatch(
-            np.concatenate([part.probabilities for part in parts]),
-            predictor.class_names,
-            np.concatenate([part.logits for part in parts]) if parts[0].logits is not None else None,
-        )
+        batch = PredictionBatch.joined(parts)
         if not np.isfinite(batch.probabilities).all():
             raise ModelError(f"{predictor.file.path} answers with NaN; the model is broken: export it again")
         yield file, batch
