@@ -269,7 +269,9 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
 def _answers(logits: np.ndarray[Any, Any]) -> CpuAnswers:
     values = logits.astype(np.float32)
     labels, probabilities = values.argmax(axis=1), values / np.float32(1000)
-    return CpuAnswers(labels, probabilities, values, labels[:2], probabilities[:2], values[:2])
+    return CpuAnswers(
+        labels, {"p": probabilities}, {"z": values}, labels[:2], {"p": probabilities[:2]}, {"z": values[:2]}
+    )
 
 
 WHERE = Emulated("haswell", "amd64", "qemu 7.2", "3.11", "2", "1")

@@ -176,7 +176,12 @@ def _answers(answers: Answers, number: int, path: Path, logits: str, probabiliti
                 "limit of this version"
             )
     return CpuAnswers(
-        file["labels"], file["probabilities"], copy[logits], alone["labels"], alone["probabilities"], copy_alone[logits]
+        file["labels"],
+        {"probabilities": file["probabilities"]},
+        {logits: copy[logits]},
+        alone["labels"],
+        {"probabilities": alone["probabilities"]},
+        {logits: copy_alone[logits]},
     )
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     """Write the file beside this one."""
     data = load()
     probabilities = predict_keras(load_keras(ROOT / "exported" / "fashion-mnist" / "model.keras"), data.test_images)
-    sure = margins(probabilities) > 0.2
+    sure = margins("classification", probabilities)[:, 0] > 0.2
     chosen = np.concatenate([np.flatnonzero(sure & (probabilities.argmax(axis=1) == c))[:2] for c in range(10)])
     np.savez_compressed(
         Path(__file__).with_name("keras.npz"),

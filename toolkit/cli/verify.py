@@ -79,7 +79,7 @@ def verify(
     else:
         print_verification(report, flips=10 if flips is None else flips)
     write_parity(report, target)  # after the figures were shown: a full disk must not hide them
-    whole = report.files[0].parity.n if report.files else 0
+    whole = report.files[0].rows if report.files else 0
     if cpus.cpus and (cpus.images is None or cpus.images >= whole) and output is None:
         write_cpu_records(folder, report)
     if not report.passed:

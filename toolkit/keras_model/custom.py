@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import MissingError, UsageError
+from toolkit.user_code import import_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,40 +29,10 @@ def import_custom(names: Sequence[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for text in names:
-        module_name, colon, name = text.partition(":")
-        if not (colon and name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
-            raise UsageError(f"--custom is {text!r}, expected module:name, such as my_layers:Attention")
-        value = getattr(_import(module_name), name, None)
-        if value is None:
-            raise MissingError(f"--custom {text}: the module {module_name} has no {name}; check its spelling")
-        if not (isinstance(value, type) or callable(value)):
-            raise UsageError(
-                f"--custom {text}: {name} is of type {type(value).__name__}, expected a class or a function"
-            )
-        found[name] = value
+        value = import_named("--custom", text)
+        found[text.rpartition(":")[2]] = value
         found[_registered_name(value)] = value
     return found
-
-
-def _import(name: str) -> Any:
-    here = str(Path.cwd())
-    added = here not in sys.path and "" not in sys.path
-    if added:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise MissingError(
-                f"--custom {name}: no such module here or in the environment; start from its folder, or install it"
-            ) from error
-        raise MissingError(f"--custom {name}: it needs {error.name}, which is not installed") from error
-    except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        reason = " ".join(str(error).split())[:200] or "no reason given"
-        raise UsageError(f"--custom {name}: importing it fails with {type(error).__name__}: {reason}") from error
-    finally:
-        if added:
-            sys.path.remove(here)
 
 
 def _registered_name(value: Any) -> str:

@@ -16,12 +16,15 @@ from toolkit.artifact import (
     Manifest,
 )
 from toolkit.data import CLASS_NAMES
-from toolkit.diagnosis import error_by_layer
+from toolkit.diagnosis import error_by_layer, first_divergence
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import load_keras, predict_keras
+from toolkit.keras_model.source import from_keras
 from toolkit.other_cpus import OtherCpus
 from toolkit.publishing import replace_manifest, write_atomic
-from toolkit.verification.report import VerificationReport, verify
+from toolkit.predictor import PROBABILITIES
+from toolkit.verification.report import VerificationReport, describe_keras
+from toolkit.verification.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +50,7 @@ class FailedGatesError(GateError):
         failures = report.failures()
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         parts = [failures[0] + more]
+        parts += [file.divergence.finding for file in report.files if file.divergence and file.divergence.layer]
         for layers in (file.layers for file in report.files if file.loses_too_much):
             if layers is not None and layers.unknown is None:
                 parts += [layers.finding, *([f"{again} {layers.advice}"] if layers.advice else [])]
@@ -161,8 +165,6 @@ def verify_files(
     Raises:
         ModelError: the model or a file does not take the test images, or Keras answers with NaN.
     """
-    from toolkit.verification.parity import compare
-
     if tuple(model.input_shape[1:]) != data.test_images.shape[1:]:
         raise ModelError(
             f"{folder / KERAS} takes input of shape {model.input_shape}, but the test images are "
@@ -171,16 +173,27 @@ def verify_files(
     keras = predict_keras(model, data.test_images)
     if not np.isfinite(keras).all():
         raise ModelError(f"{KERAS} answers NaN or infinity on the test images; train the model again")
-    reference = compare(keras, keras, data.test_labels)
+    reference = {PROBABILITIES: keras}
+    targets, tasks = {PROBABILITIES: data.test_labels}, {PROBABILITIES: "classification"}
+    scaled = data.test_images.astype(np.float32) / np.float32(255)
     files = []
     for name, record in manifest.files.items():
         if record.kind not in ("float32", *QUANTIZED):
             continue
         try:
-            images, labels = data.test_images, data.test_labels
-            file = verify(folder / name, record.kind, record.sha256, keras, images, labels, limits, step)
+            (contract,) = manifest.inputs
+            inputs = {contract.name: data.test_images if contract.dtype == "uint8" else scaled}
+            file = verify(
+                folder / name, record.kind, record.sha256, reference, inputs, targets, tasks, limits, (), step
+            )
             if file.kind == "int8" and (layers or file.loses_too_much):
-                file = dataclasses.replace(file, layers=error_by_layer(folder, model, manifest, data, step))
+                file = dataclasses.replace(file, layers=error_by_layer(folder, model, manifest, inputs, step))
+            if file.leaves_keras:
+                source = from_keras(model)
+                given = {source.inputs[0].name: scaled}
+                worst = [output.parity.worst_row for output in file.outputs]
+                found = first_divergence(source, folder / name, record.sha256, given, inputs, worst)
+                file = dataclasses.replace(file, divergence=found)
             files.append(file)
         except InputError as error:
             raise ModelError(f"{folder / name} does not take the test images ({error}); export it again") from error
@@ -188,8 +201,7 @@ def verify_files(
         data=f"Fashion-MNIST test set, {len(data.test_images):,} images",
         limits=limits,
         keras_sha256=manifest.files[KERAS].sha256,
-        keras_accuracy=reference.accuracy,
-        keras_confusion=reference.confusion,
+        reference=describe_keras(reference, {}, targets, tasks),
         class_names=list(CLASS_NAMES),
         versions=artifact.versions(),
         files=files,

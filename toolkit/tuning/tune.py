@@ -27,7 +27,7 @@ from toolkit.predictor import Predictor
 from toolkit.progress import silent_note
 from toolkit.tuning.candidates import first_candidates, rescue_candidates
 from toolkit.tuning.choose import Budget, Choice, Measured, choose, pareto
-from toolkit.verification.parity import compare
+from toolkit.verification.parity import compare_decisions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,7 +233,7 @@ class _Workbench:
             self.warnings |= dict.fromkeys(warnings)
             path = place / QUANTIZED[recipe.kind]
         answers = Predictor(path).predict_batch(self.data.validation_images).probabilities
-        parity = compare(self.keras, answers, self.data.validation_labels)
+        parity = compare_decisions("classification", self.keras, answers, self.data.validation_labels)
         if parity.not_finite:
             raise ModelError(f"it answers {parity.not_finite} values that are no numbers")
         return _Made(

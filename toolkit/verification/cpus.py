@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.verification.gates import Gate, Limits, at_most
+from toolkit.verification.parity import DECISIONS, decisions, scale_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 __all__ = ["COMPUTED_SCALES_MAX_ABS", "CpuAnswers", "CpuCheck", "Emulated", "compare_cpu", "judge_cpu"]
@@ -25,20 +28,22 @@ COMPUTED_SCALES_MAX_ABS = 0.01
 
 @dataclass(frozen=True)
 class CpuAnswers:
-    """What one file says of the same images on one CPU: all of them in batches, the first of them one by one too.
+    """What one file says of the same rows on one CPU: all of them in batches, the first of them one by one too.
 
     Attributes:
-        labels, probabilities: int64 (n,) and float32 (n, classes), by the predictor.
-        logits: float32 (n, classes), by the bare runtime; the output itself where there is no softmax.
-        alone_labels, alone_probabilities, alone_logits: the same for the first images, each in a run of its own.
+        labels: int64 (n,), by the predictor; None where the model is no classifier of one output.
+        outputs: by output name, each (n, ...), by the predictor: what the device gets.
+        inner: by any name, each (m, ...), by the bare runtime: the same before a softmax or sigmoid, where the file has
+            one at its end; m may be less than n.
+        alone_labels, alone_outputs, alone_inner: the same for the first rows, each in a run of its own.
     """
 
-    labels: NDArray[np.integer]
-    probabilities: NDArray[np.float32]
-    logits: NDArray[np.float32]
-    alone_labels: NDArray[np.integer]
-    alone_probabilities: NDArray[np.float32]
-    alone_logits: NDArray[np.float32]
+    labels: NDArray[np.integer] | None
+    outputs: Mapping[str, NDArray[Any]]
+    inner: Mapping[str, NDArray[Any]]
+    alone_labels: NDArray[np.integer] | None
+    alone_outputs: Mapping[str, NDArray[Any]]
+    alone_inner: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -59,63 +64,113 @@ class CpuCheck:
 
     Attributes:
         where: the CPU and the software on it.
-        images: compared in batches.
+        images: rows compared in batches.
         alone: of these, compared one by one as well.
-        labels_differ: images that get another label, in batches or one by one.
-        logits_differ: logits with other bits than here.
+        labels_differ: rows that are decided otherwise, in batches or one by one; None if no output is of decisions.
+        logits_differ: values before the softmax (or sigmoid) at the end, of all outputs, with other bits than here.
         logits: how many were compared.
-        logits_max_abs: largest difference of a logit.
-        probabilities_max_abs: largest difference of a probability.
-        accuracy: share of the images that are labelled right there.
+        logits_max_abs: largest difference of one.
+        probabilities_max_abs: largest difference of a value that the device gets, relative to what
+            `toolkit.verification.parity.scale_of` says: of probabilities, as it is.
+        accuracy: share of the rows that are labelled right there; None without labels.
         exact: whether the file promises the same bits everywhere: int8 in all layers, whose scales are constants.
     """
 
     where: Emulated
     images: int
     alone: int
-    labels_differ: int
+    labels_differ: int | None
     logits_differ: int
     logits: int
     logits_max_abs: float
     probabilities_max_abs: float
-    accuracy: float
+    accuracy: float | None
     exact: bool
 
 
 def compare_cpu(
-    where: Emulated, here: CpuAnswers, there: CpuAnswers, true_labels: NDArray[np.integer], *, exact: bool
+    where: Emulated,
+    here: CpuAnswers,
+    there: CpuAnswers,
+    true_labels: NDArray[np.integer] | None = None,
+    *,
+    exact: bool,
+    tasks: Mapping[str, str] | None = None,
 ) -> CpuCheck:
     """Compare one file's answers on two CPUs. Values that are no numbers on either side count as a difference of 1.
 
+    Args:
+        where: the other CPU.
+        here: this machine's answers.
+        there: the other's.
+        true_labels: classes of shape (n,), if they are known and the model is a classifier.
+        exact: whether the file promises the same bits everywhere.
+        tasks: of the outputs, by name; those that are not named are classes.
+
     Raises:
-        ValueError: the shapes differ, or there are no images.
+        ValueError: the names or shapes differ, or there are no rows.
     """
-    pairs = [(getattr(here, name), getattr(there, name)) for name in CpuAnswers.__dataclass_fields__]
-    if any(a.shape != b.shape for a, b in pairs) or len(here.labels) != len(true_labels) or len(true_labels) == 0:
+    pairs = [pair for name in CpuAnswers.__dataclass_fields__ for pair in _pairs(here, there, name)]
+    sizes = {len(array) for array in here.outputs.values()}
+    sizes |= {len(known) for known in (here.labels, true_labels) if known is not None}
+    if any(a.shape != b.shape for a, b in pairs) or len(sizes) != 1 or 0 in sizes:
         raise ValueError(f"cannot compare answers of shapes {[(a.shape, b.shape) for a, b in pairs]}")
-    alone = len(here.alone_labels)
-    differ = here.labels != there.labels
-    differ[:alone] |= here.alone_labels != there.alone_labels
-    logits = [(here.logits, there.logits), (here.alone_logits, there.alone_logits)]
-    probabilities = [
-        (here.probabilities, there.probabilities),
-        (here.alone_probabilities, there.alone_probabilities),
+    count, alone = sizes.pop(), len(next(iter(here.alone_outputs.values())))
+    kinds = {name: (tasks or {}).get(name, DECISIONS[0]) for name in here.outputs}
+    inner = [*_pairs(here, there, "inner"), *_pairs(here, there, "alone_inner")]
+    differences = [
+        _largest(getattr(here, part)[name], getattr(there, part)[name], scale_of(kinds[name], _numbers(array)))
+        for part in ("outputs", "alone_outputs")
+        for name, array in here.outputs.items()
     ]
+    right = there.labels is not None and true_labels is not None
     return CpuCheck(
         where=where,
-        images=len(true_labels),
+        images=count,
         alone=alone,
-        labels_differ=int(differ.sum()),
-        logits_differ=sum(_other_bits(a, b) for a, b in logits),
-        logits=sum(a.size for a, _ in logits),
-        logits_max_abs=max(_largest(a, b) for a, b in logits),
-        probabilities_max_abs=max(_largest(a, b) for a, b in probabilities),
-        accuracy=float((there.labels == true_labels).mean()),
+        labels_differ=_labels_differ(here, there, kinds, count),
+        logits_differ=sum(_other_bits(a, b) for a, b in inner),
+        logits=sum(a.size for a, _ in inner),
+        logits_max_abs=max((_largest(a, b) for a, b in inner), default=0.0),
+        probabilities_max_abs=max(differences),
+        accuracy=float((there.labels == true_labels).mean()) if right else None,
         exact=exact,
     )
 
 
-def _other_bits(a: NDArray[np.float32], b: NDArray[np.float32]) -> int:
+def _pairs(here: CpuAnswers, there: CpuAnswers, name: str) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    one, other = getattr(here, name), getattr(there, name)
+    if (one is None) != (other is None):
+        raise ValueError(f"cannot compare answers of which only one has {name}")
+    if one is None:
+        return []
+    if isinstance(one, np.ndarray):
+        return [(one, other)]
+    if one.keys() != other.keys():
+        raise ValueError(f"cannot compare answers named {sorted(one)} and {sorted(other)}")
+    return [(array, other[key]) for key, array in one.items()]
+
+
+def _labels_differ(here: CpuAnswers, there: CpuAnswers, kinds: Mapping[str, str], count: int) -> int | None:
+    """By the predictor's labels if there are any; else by what each output decides."""
+    if here.labels is not None:
+        found = [*_pairs(here, there, "labels"), *_pairs(here, there, "alone_labels")]
+    else:
+        found = [
+            (decisions(kinds[name], getattr(here, part)[name]), decisions(kinds[name], getattr(there, part)[name]))
+            for part in ("outputs", "alone_outputs")
+            for name in here.outputs
+            if kinds[name] in DECISIONS
+        ]
+    if not found:
+        return None
+    differ = np.zeros(count, bool)
+    for one, other in found:
+        differ[: len(one)] |= (one != other).reshape(len(one), -1).any(axis=1)
+    return int(differ.sum())
+
+
+def _other_bits(a: NDArray[Any], b: NDArray[Any]) -> int:
     if a.dtype != b.dtype:
         raise ValueError(f"cannot compare the bits of {a.dtype} and {b.dtype}")
     size = a.dtype.itemsize
@@ -123,19 +178,23 @@ def _other_bits(a: NDArray[np.float32], b: NDArray[np.float32]) -> int:
     return int((ours != theirs).any(axis=1).sum())
 
 
-def _largest(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def _numbers(array: NDArray[Any]) -> NDArray[Any]:
+    return np.where(np.isfinite(array), array, 0)
+
+
+def _largest(a: NDArray[Any], b: NDArray[Any], scale: NDArray[np.float64] | float = 1.0) -> float:
     if not a.size:
         return 0.0
     finite = np.isfinite(a) & np.isfinite(b)
-    difference = np.abs(np.where(finite, a, 0).astype(np.float64) - np.where(finite, b, 0))
+    difference = np.abs(_numbers(a).astype(np.float64) - _numbers(b)) / scale
     return float(np.where(finite, difference, 1.0).max())
 
 
 def judge_cpu(kind: str, check: CpuCheck, limits: Limits) -> list[Gate]:
     """The verdicts on one file on one CPU. Each is written so that a NaN fails it.
 
-    Every label must be the same. An int8 file with constant scales must give the very same logits, bit by bit, and
-    only its softmax may round otherwise. A float32 file sums in another order there.
+    Every decision must be the same. An int8 file with constant scales must give the very same values before its
+    softmax, bit by bit, and only that may round otherwise. A float32 file sums in another order there.
 
     Args:
         kind: of the file.
@@ -143,7 +202,9 @@ def judge_cpu(kind: str, check: CpuCheck, limits: Limits) -> list[Gate]:
         limits: what is accepted.
     """
     cpu = check.where.cpu
-    gates = [at_most(f"labels that differ on {cpu}", check.labels_differ, 0)]
+    gates = []
+    if check.labels_differ is not None:
+        gates.append(at_most(f"labels that differ on {cpu}", check.labels_differ, 0))
     if check.exact:
         gates.append(at_most(f"logits that differ on {cpu}", check.logits_differ, 0))
     largest = limits.float32_max_abs if check.exact or kind == "float32" else COMPUTED_SCALES_MAX_ABS

@@ -5,7 +5,7 @@ therefore ranked by what each does alone: at the model's output, with this one l
 also sees what no figure taken at the layer itself can: a layer of which one output is a thousand times the others has
 a splendid ratio of signal to noise even when all the others are lost.
 
-A classifier is judged by its labels, so those come first: a range that clips can shrink all logits alike, which is
+A classifier is judged by its decisions (labels), so those come first: a range that clips can shrink all logits alike, which is
 much noise and few changed labels. Where a layer alone changes less than 1 % of them, a sample cannot tell it from the
 next by labels, and signal to noise ranks.
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from toolkit.verification.noise import InputRange, NoiseRatio
+from toolkit.verification.parity import DECISIONS, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["LayerError", "LayerReport", "Probe", "diagnose"]
 
 _BATCH = 250
+_BATCH_BYTES = 8_000_000  # of a batch's inputs: a run holds every inner tensor of its rows
 _MANY = 0.01
 """Share of labels changed by one layer from which on labels rank it, if it is ten images at least."""
 _POOR_DB = 25.0
@@ -80,7 +82,7 @@ class Probe(Protocol):
 
     @property
     def classifies(self) -> bool:
-        """It has one answer an image, a figure a class."""
+        """It has one answer a row, of shape (n, k)."""
 
     def answers(
         self, feeds: Mapping[str, NDArray[Any]], *, inputs: Collection[int] = (), weights: Collection[int] = ()
@@ -105,8 +107,10 @@ class LayerError:
     Attributes:
         layer: the Keras layer, as `--keep-float` takes it.
         operator: as in the int8 file.
-        own_labels_changed: share of labels that change with only this layer quantized; None if it is no classifier.
-        own_sqnr_db: SQNR at the model's output (before softmax) with only this layer quantized.
+        own_labels_changed: share of rows decided otherwise with only this layer quantized; None where no output is of
+            decisions.
+        own_sqnr_db: SQNR at the model's output (before softmax or sigmoid) with only this layer quantized; of several
+            outputs, the lowest.
         own_weights_db: the same with only its weights and bias quantized.
         own_input_db: the same with only its input quantized.
         sqnr_db: SQNR of the layer's output in the int8 file, with all that went wrong before it.
@@ -194,29 +198,57 @@ _PLENTY = 2000
 
 
 class _Change:
-    """What quantizing a part of the model does to its answers."""
+    """What quantizing a part of the model does to its answers.
 
-    def __init__(self, *, classifies: bool) -> None:
-        self.ratio = NoiseRatio()
-        self._classifies = classifies
+    Args:
+        tasks: of each answer.
+    """
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        # One an answer: the noise of a small one must not drown in the signal of a large one.
+        self.ratios = [NoiseRatio() for _ in tasks]
+        self._tasks = tasks
         self._changed = self._images = 0
 
     def add(self, exact: Sequence[NDArray[Any]], quantized: Sequence[NDArray[Any]], images: int) -> None:
-        for one, other in zip(exact, quantized, strict=True):
-            self.ratio.add(one, other)
-        if self._classifies:
-            labels = [answers[0].reshape(images, -1).argmax(axis=1) for answers in (exact, quantized)]
-            self._changed += int((labels[0] != labels[1]).sum())
+        changed = np.zeros(images, bool)
+        for ratio, task, one, other in zip(self.ratios, self._tasks, exact, quantized, strict=True):
+            ratio.add(one, other)
+            if task in DECISIONS:
+                labels = [_labels(task, answers.reshape(images, -1)) for answers in (one, other)]
+                changed |= (labels[0] != labels[1]).any(axis=1)
+        self._changed += int(changed.sum())
         self._images += images
 
     @property
+    def db(self) -> float:
+        """Of the answer that suffers most; NaN if a value was none."""
+        found = [ratio.db for ratio in self.ratios]
+        return math.nan if any(map(math.isnan, found)) else min(found)
+
+    @property
     def changed(self) -> float | None:
-        return self._changed / self._images if self._classifies else None
+        """Share of the rows that are decided otherwise, in whichever answer; None if none is of decisions."""
+        return self._changed / self._images if set(self._tasks) & set(DECISIONS) else None
 
     @property
     def rank(self) -> tuple[float, float]:
         """Smaller is worse."""
-        return _rank(self.changed, self.ratio.db, self._images)
+        return _rank(self.changed, self.db, self._images)
+
+
+def _labels(task: str, answers: NDArray[Any]) -> NDArray[Any]:
+    """What answers before their softmax or sigmoid decide: a probability of 0.5 is 0 there."""
+    return answers.argmax(axis=1)[:, None] if task == "classification" else answers >= 0
+
+
+def _tasks(tasks: Sequence[str] | None, answers: int, *, classifies: bool) -> list[str]:
+    """The task of each answer. Probabilities and the logits behind them are two outputs and one answer."""
+    if tasks is None:
+        return [DECISIONS[0] if classifies else VALUES] * answers
+    if len(tasks) == answers:
+        return list(tasks)
+    return [tasks[0] if len(set(tasks)) == 1 else VALUES] * answers
 
 
 def _rank(changed: float | None, db: float, images: int) -> tuple[float, float]:
@@ -228,62 +260,86 @@ def _are_many(changed: float, images: int) -> bool:
 
 
 def diagnose(
-    probe: Probe, feeds: Mapping[str, NDArray[Any]], step: Step, calibration_images: int | None = None
+    probe: Probe,
+    feeds: Mapping[str, NDArray[Any]],
+    step: Step,
+    calibration_images: int | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    batch: int | None = None,
 ) -> LayerReport:
-    """Error by layer of an int8 file, worst first; memory does not grow with the number of images.
+    """Error by layer of an int8 file, worst first; memory does not grow with the number of rows.
 
     Args:
         probe: the two files.
-        feeds: each input by name, the images along its first dimension.
-        step: told of the images done, of images times runs.
+        feeds: each input by name, the rows along its first dimension.
+        step: told of the rows done, of rows times runs.
         calibration_images: how many the file's ranges were taken from; None if there were none or it is not known.
+        tasks: of the files' outputs (see `toolkit.verification.parity`); None: classes, if the probe says so.
+        batch: the files' batch size, if it is fixed; rows that do not fill one are left out.
 
     Raises:
-        ValueError: a value is no number, or the layers do not explain what the int8 file answers.
+        ValueError: a value is no number, or the layers do not explain what the int8 file answers, or the rows do not
+            fill a batch.
     """
-    count, size = len(next(iter(feeds.values()))), 1 if probe.dynamic else _BATCH
+    count, size = len(next(iter(feeds.values()))), batch or (1 if probe.dynamic else _batch_size(feeds))
+    if batch is not None:
+        count -= count % batch
+        if not count:
+            raise ValueError(f"it takes {batch} rows at a time, and there are fewer")
+        feeds = {name: array[:count] for name, array in feeds.items()}
     runs = 2 + 3 * len(probe.layers)
     everything = range(len(probe.layers))
-    own = [[_Change(classifies=probe.classifies) for _ in range(3)] for _ in probe.layers]
+    answered = len(probe.answers({name: array[: min(size, count)] for name, array in feeds.items()}))
+    kinds = _tasks(tasks, answered, classifies=probe.classifies)
+    own = [[_Change(kinds) for _ in range(3)] for _ in probe.layers]
     outputs = [NoiseRatio() for _ in probe.layers]
     ranges = [
         [None if i.scale is None else InputRange(i.scale, int(i.zero_point or 0), str(i.dtype)) for i in layer.inputs]
         for layer in probe.layers
     ]
-    whole, unexplained = (_Change(classifies=False) for _ in range(2))
+    whole, unexplained = (_Change(kinds) for _ in range(2))
     compared = [False] * len(probe.layers)
     for start in range(0, count, size):
-        batch = {name: array[start : start + size] for name, array in feeds.items()}
+        given = {name: array[start : start + size] for name, array in feeds.items()}
         n = min(size, count - start)
-        exact = probe.answers(batch)
-        inputs, exact_outputs = probe.float32_tensors(batch)
-        found_outputs, answers = probe.int8_tensors(batch)
+        exact = probe.answers(given)
+        inputs, exact_outputs = probe.float32_tensors(given)
+        found_outputs, answers = probe.int8_tensors(given)
         whole.add(exact, answers, n)
-        unexplained.add(answers, probe.answers(batch, inputs=everything, weights=everything), n)
+        unexplained.add(answers, probe.answers(given, inputs=everything, weights=everything), n)
         for index, changes in enumerate(own):
             one = {index}
-            changes[0].add(exact, probe.answers(batch, inputs=one, weights=one), n)
-            changes[1].add(exact, probe.answers(batch, weights=one), n)
-            changes[2].add(exact, probe.answers(batch, inputs=one), n)
+            changes[0].add(exact, probe.answers(given, inputs=one, weights=one), n)
+            changes[1].add(exact, probe.answers(given, weights=one), n)
+            changes[2].add(exact, probe.answers(given, inputs=one), n)
             for each, values in zip(ranges[index], inputs[index], strict=True):
                 if each is not None:
-                    each.add(values.reshape(n, -1))
+                    each.add(values.reshape(n if values.size % n == 0 else 1, -1))
             expected, found = exact_outputs[index], found_outputs[index]
             if expected is not None and found is not None:
                 outputs[index].add(expected, found)
                 compared[index] = True
         step((start + n) * runs, count * runs, "error by layer")
-    if any(math.isnan(change.ratio.db) for change in (whole, *(each[0] for each in own))):
+    if any(math.isnan(change.db) for change in (whole, *(each[0] for each in own))):
         raise ValueError("some of its values are no numbers")
     # Rounding on a tie can go either way in float and integer arithmetic; more than that has another cause.
-    if unexplained.ratio.noise > max(0.25 * whole.ratio.noise, 2.0**-40 * whole.ratio.signal):
+    if any(
+        left.noise > max(0.25 * all_of_it.noise, 2.0**-40 * all_of_it.signal)
+        for left, all_of_it in zip(unexplained.ratios, whole.ratios, strict=True)
+    ):
         raise ValueError("its layers do not account for its answers, so it computes something else as well")
     layers = [
         _layer_error(layer, changes, output.db if known else None, used)
         for layer, changes, output, known, used in zip(probe.layers, own, outputs, compared, ranges, strict=True)
     ]
     layers.sort(key=lambda layer: _rank(layer.own_labels_changed, layer.own_sqnr_db, count))
-    return LayerReport(count, layers, whole.ratio.db, _advice(layers, count, calibration_images))
+    return LayerReport(count, layers, whole.db, _advice(layers, count, calibration_images))
+
+
+def _batch_size(feeds: Mapping[str, NDArray[Any]]) -> int:
+    row = sum(array[:1].nbytes for array in feeds.values())
+    return max(1, min(_BATCH, _BATCH_BYTES // max(row, 1)))
 
 
 def _layer_error(
@@ -302,9 +358,9 @@ def _layer_error(
         layer=layer.layer,
         operator=layer.operator,
         own_labels_changed=both.changed,
-        own_sqnr_db=both.ratio.db,
-        own_weights_db=weights.ratio.db if layer.weights is not None else None,
-        own_input_db=inputs.ratio.db,
+        own_sqnr_db=both.db,
+        own_weights_db=weights.db if layer.weights is not None else None,
+        own_input_db=inputs.db,
         sqnr_db=output_db,
         weight_sqnr_db=weight_ratio.db if layer.weights is not None else None,
         weights_zeroed=zeroed,

@@ -1,46 +1,68 @@
-"""Exported files through the device's own predictor, over the whole test set, and what came of it."""
+"""What verification found, output by output, and what parity.json holds.
+
+parity.json, format 2: ``data``, ``limits``, ``keras_sha256``, ``class_names`` (or null), ``versions``, ``passed``;
+``reference``: one entry an output of the Keras model (`KerasOutput`); ``files``: one entry a file (`FileReport`), with
+``outputs``: one entry an output (`OutputReport`), its ``parity`` a `DecisionParity` or, for task "values", a
+`ValueParity`. A figure that is not known, or no number, is null. Format 1 had one output, of classes: its ``parity`` and
+``batches`` stood in the file's entry, and ``keras_accuracy`` and ``keras_confusion`` in place of ``reference``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from toolkit.predictor import Predictor
 from toolkit.verification.cpus import CpuCheck, judge_cpu
-from toolkit.verification.gates import INT8_GATES, BatchCheck, Gate, Limits, judge
-from toolkit.verification.parity import Parity, compare
+from toolkit.verification.gates import BatchCheck, Gate, Limits
+from toolkit.verification.metrics import MetricChange, applicable, targets_of, value_of
+from toolkit.verification.parity import DecisionParity, Parity, compare
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from toolkit.progress import Step
+    from toolkit.verification.divergence import Divergence
     from toolkit.verification.layers import LayerReport
+    from toolkit.verification.metrics import Metric
 
-__all__ = ["FileReport", "VerificationReport", "verify"]
+__all__ = ["FileReport", "KerasOutput", "OutputReport", "VerificationReport", "describe_keras"]
 
-FORMAT = 1
-BATCH_SIZES = (1, 7)
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class OutputReport:
+    """One output of an exported file: its task, the comparison with Keras, other batch sizes, the user's metrics.
+
+    ``notes`` says what the test set is too small to tell.
+    """
+
+    name: str
+    task: str
+    parity: Parity
+    batches: list[BatchCheck]
+    metrics: list[MetricChange] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """One exported file: its kind and hash, the comparison with Keras, the batch sizes, other CPUs, the verdicts.
+    """One exported file: its kind and hash, its outputs, other CPUs, the verdicts.
 
     ``layers`` is error by layer, where it was looked for: in int8 files that lose too much, or on request.
+    ``divergence`` is the first layer that differs from Keras, where it was looked for: in float32 files that fail.
     """
 
     name: str
     kind: str
     sha256: str
-    parity: Parity
-    batches: list[BatchCheck]
+    outputs: list[OutputReport]
     gates: list[Gate]
     layers: LayerReport | None = None
+    divergence: Divergence | None = None
     cpus: list[CpuCheck] = field(default_factory=list)
 
     def on_cpus(self, checks: list[CpuCheck], limits: Limits) -> FileReport:
@@ -49,14 +71,46 @@ class FileReport:
         return dataclasses.replace(self, cpus=checks, gates=[*self.gates, *gates])
 
     @property
+    def rows(self) -> int:
+        """How many rows were compared."""
+        return self.outputs[0].parity.n
+
+    @property
     def passed(self) -> bool:
         """Every gate held."""
         return all(gate.passed for gate in self.gates)
 
     @property
     def loses_too_much(self) -> bool:
-        """It is quantized, and that cost more than the limits allow."""
-        return self.kind == "int8" and any(gate.name in INT8_GATES and not gate.passed for gate in self.gates)
+        """It is int8, and that cost more than the limits allow."""
+        return self.kind == "int8" and any(gate.of_quantization and not gate.passed for gate in self.gates)
+
+    @property
+    def leaves_keras(self) -> bool:
+        """It is float32 and does not answer as Keras does, so a layer must be to blame."""
+        own = ("values that are no numbers", "labels that differ from Keras", "largest difference")
+        return self.kind == "float32" and any(
+            gate.name.rpartition(": ")[2] in own and not gate.passed for gate in self.gates
+        )
+
+
+@dataclass(frozen=True)
+class KerasOutput:
+    """What Keras itself makes of one output. None where that takes targets and there are none.
+
+    Attributes:
+        name: of the output.
+        task: of the output.
+        accuracy: share of decisions that it makes right; None for values.
+        confusion: rows are true classes, columns are Keras' labels; only for "classification" and "binary".
+        metrics: those that the user named, by name.
+    """
+
+    name: str
+    task: str
+    accuracy: float | None
+    confusion: list[list[int]] | None
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -66,11 +120,15 @@ class VerificationReport:
     data: str
     limits: Limits
     keras_sha256: str
-    keras_accuracy: float
-    keras_confusion: list[list[int]]
-    class_names: list[str]
+    reference: list[KerasOutput]
+    class_names: list[str] | None
     versions: dict[str, str]
     files: list[FileReport]
+
+    @property
+    def keras_accuracy(self) -> float | None:
+        """Keras' accuracy for the first output that has one."""
+        return next((output.accuracy for output in self.reference if output.accuracy is not None), None)
 
     @property
     def passed(self) -> bool:
@@ -91,53 +149,47 @@ class VerificationReport:
         value = {"format": FORMAT, "passed": self.passed, **dataclasses.asdict(self)}
         for file, entry in zip(self.files, value["files"], strict=True):
             entry["passed"] = file.passed
-            entry["parity"]["accuracy_drop"] = file.parity.accuracy_drop
-        return value
+            for output, found in zip(file.outputs, entry["outputs"], strict=True):
+                if isinstance(output.parity, DecisionParity):
+                    found["parity"]["accuracy_drop"] = output.parity.accuracy_drop
+        plain: dict[str, Any] = _finite(value)
+        return plain
 
 
-def verify(
-    path: Path,
-    kind: str,
-    sha256: str,
-    keras: NDArray[np.float32],
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer],
-    limits: Limits,
-    step: Step,
-) -> FileReport:
-    """Run all images through the predictor and hold the answers against Keras'.
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity; a gate that one failed says so by itself."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    Args:
-        path: the exported file; the predictor opens it as a device would.
-        kind: "float32" or "int8".
-        sha256: of the file, for the report.
-        keras: Keras' probabilities, float32 of shape (n, classes).
-        images: uint8 of shape (n, 28, 28).
-        labels: true labels, shape (n,).
-        limits: what is accepted.
-        step: told how many images are done, of three times n.
+
+def describe_keras(
+    reference: Mapping[str, NDArray[Any]],
+    inputs: Mapping[str, NDArray[Any]],
+    targets: Mapping[str, NDArray[Any]],
+    tasks: Mapping[str, str],
+    metrics: Sequence[Metric] = (),
+) -> list[KerasOutput]:
+    """What Keras itself makes of the test set, output by output; the arguments are those of `verify`.
+
+    Raises:
+        UsageError: a metric applies to no output, fails, or needs targets that are not known.
     """
-    predictor = Predictor(path)
-    given: NDArray[Any] = images
-    if predictor.input_dtype != np.uint8:
-        given = images.astype(np.float32) / np.float32(255)
-    total = len(images) * (1 + len(BATCH_SIZES))
-    whole = predictor.predict_batch(given).probabilities
-    done = len(images)
-    step(done, total, path.name)
-    batches = []
-    for size in BATCH_SIZES:
-        parts = [
-            predictor.predict(given[i]).probabilities[None]
-            if size == 1
-            else predictor.predict_batch(given[i : i + size]).probabilities
-            for i in range(0, len(given), size)
-        ]
-        again = np.concatenate(parts)
-        differ = int((again.argmax(axis=1) != whole.argmax(axis=1)).sum())
-        largest = np.nan_to_num(np.abs(again - whole), nan=1.0).max()
-        batches.append(BatchCheck(size, differ, float(largest)))
-        done += len(images)
-        step(done, total, path.name)
-    parity = compare(keras, whole, labels)
-    return FileReport(path.name, kind, sha256, parity, batches, judge(kind, parity, batches, limits))
+    known = targets_of(targets, tasks, reference, inputs)
+    wanted = applicable(metrics, known, tasks)
+    found = []
+    for name, answers in reference.items():
+        parity = compare(tasks[name], answers, answers, targets.get(name) if tasks[name] != "values" else None)
+        decides = isinstance(parity, DecisionParity)
+        found.append(
+            KerasOutput(
+                name,
+                tasks[name],
+                parity.accuracy if decides else None,
+                parity.confusion if decides else None,
+                {each.name: value_of(each, known[name], answers, inputs) for each in wanted[name]},
+            )
+        )
+    return found

@@ -1,0 +1,130 @@
+"""Every layer of a Keras model, and every tensor of an ONNX graph, over the same rows; see `verification.divergence`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from toolkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from toolkit.keras_model import SourceModel
+
+__all__ = ["LayerCall", "all_layers", "all_tensors"]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCall:
+    """One call of a layer: its name (OUTER/INNER in nested models), class, output, and the calls it took outputs of."""
+
+    name: str
+    kind: str
+    value: NDArray[Any]
+    sources: tuple[int, ...]
+
+
+def all_layers(source: SourceModel, rows: Mapping[str, NDArray[Any]]) -> list[LayerCall]:
+    """What each layer of a Keras model gives, in the order in which they run; a shared layer is there for each call.
+
+    The model is run as it is, and its layers are looked over the shoulder, so it may be functional, sequential, nested
+    or of a class of one's own.
+
+    Args:
+        source: the model.
+        rows: by input name, in Keras' own dtypes; as many as the batch size, if that is fixed.
+
+    Raises:
+        ModelError: it is no Keras model (a SavedModel has no layers), or fails.
+    """
+    if source.keras is None:
+        raise ModelError("a SavedModel has no layers to look into")
+    import tensorflow as tf
+
+    calls: list[LayerCall] = []
+    made: dict[int, int] = {}
+    alive: list[Any] = []  # or the next tensor may get an earlier one's id
+
+    def watch(layer: Any, name: str, given: Any, answer: Any) -> None:
+        tensors = [each for each in tf.nest.flatten(answer) if tf.is_tensor(each)]
+        sources = tuple(dict.fromkeys(made[id(each)] for each in tf.nest.flatten(given) if id(each) in made))
+        alive.append((given, answer))
+        if len(tensors) == 1 and id(tensors[0]) not in made:  # Dropout hands on what it was given
+            calls.append(LayerCall(name, type(layer).__name__, np.asarray(tensors[0]), sources))
+            made[id(tensors[0])] = len(calls) - 1
+
+    with _watched(source.keras, "", watch):
+        try:
+            source.call({name: tf.constant(array) for name, array in rows.items()})
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ModelError(f"the model '{source.name}' does not run layer by layer: {reason}") from error
+    return calls
+
+
+@contextmanager
+def _watched(model: Any, outer: str, watch: Any) -> Iterator[None]:
+    """Have every layer and operation tell what it is called with and what it gives."""
+    plain = list(_operations(model, outer))
+    for layer, name in plain:
+        call = layer.call
+
+        def told(*args: Any, _layer: Any = layer, _name: str = name, _call: Any = call, **kwargs: Any) -> Any:
+            answer = _call(*args, **kwargs)
+            watch(_layer, _name, (args, kwargs), answer)
+            return answer
+
+        object.__setattr__(layer, "call", told)
+    try:
+        yield
+    finally:
+        for layer, _ in plain:
+            object.__delattr__(layer, "call")
+
+
+def _operations(model: Any, outer: str) -> Iterator[tuple[Any, str]]:
+    """Everything that computes, models taken apart, each once."""
+    seen: set[int] = set()
+    for layer in getattr(model, "operations", model.layers):
+        if type(layer).__name__ == "InputLayer" or id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if hasattr(layer, "layers"):
+            yield from _operations(layer, f"{outer}{layer.name}/")
+        else:
+            yield layer, f"{outer}{layer.name}"
+
+
+def all_tensors(data: bytes, rows: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Every tensor that an ONNX graph computes, by name in the graph's order, and the names of its outputs.
+
+    Raises:
+        ModelError: the runtime does not run it so.
+    """
+    model = onnx.load_from_string(data)
+    outputs = [value.name for value in model.graph.output]
+    inner = [name for node in model.graph.node for name in node.output if name and name not in outputs]
+    del model.graph.output[:]
+    # Without a type the runtime infers it.
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*inner, *outputs))
+    options = ort.SessionOptions()
+    # Fused operators have no inner tensors.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        found = session.run(None, dict(rows))
+    except Exception as error:  # the runtime's errors share no base of their own
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"the runtime does not open the graph layer by layer: {reason}") from error
+    named = {name: array for name, array in zip((*inner, *outputs), found, strict=True) if isinstance(array, np.ndarray)}
+    return {name: array for name, array in named.items() if array.dtype.kind in "fiub"}, outputs
