@@ -1,4 +1,4 @@
-"""Every layer of a Keras model, and every tensor of an ONNX graph, over the same rows; see `verification.divergence`."""
+"""Every layer of a Keras model and every tensor of an ONNX graph over the same rows, for `verification.divergence`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import onnxruntime as ort
 from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -126,5 +126,7 @@ def all_tensors(data: bytes, rows: Mapping[str, NDArray[Any]]) -> tuple[dict[str
     except Exception as error:  # the runtime's errors share no base of their own
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"the runtime does not open the graph layer by layer: {reason}") from error
-    named = {name: array for name, array in zip((*inner, *outputs), found, strict=True) if isinstance(array, np.ndarray)}
+    named = {
+        name: array for name, array in zip((*inner, *outputs), found, strict=True) if isinstance(array, np.ndarray)
+    }
     return {name: array for name, array in named.items() if array.dtype.kind in "fiub"}, outputs

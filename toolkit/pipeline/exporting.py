@@ -147,7 +147,9 @@ def export_files(
         images, labels = data.test_images[:count], data.test_labels[:count]
         report = other_cpus.check_report(report, staging, images, labels, machines, options.limits, note, step)
     (staging / PARITY).write_text(parity_text(report), encoding="utf-8")
-    manifest = dataclasses.replace(manifest, parity={file.name: _parity_record(file.outputs[0].parity) for file in report.files})
+    manifest = dataclasses.replace(
+        manifest, parity={file.name: _parity_record(file.outputs[0].parity) for file in report.files}
+    )
     manifest = dataclasses.replace(manifest, cpus=other_cpus.records(report))
     manifest.write(staging)
     if not report.passed:

@@ -21,8 +21,8 @@ from toolkit.errors import GateError, InputError, MissingError, ModelError, Tool
 from toolkit.keras_model import load_keras, predict_keras
 from toolkit.keras_model.source import from_keras
 from toolkit.other_cpus import OtherCpus
-from toolkit.publishing import replace_manifest, write_atomic
 from toolkit.predictor import PROBABILITIES
+from toolkit.publishing import replace_manifest, write_atomic
 from toolkit.verification.report import VerificationReport, describe_keras
 from toolkit.verification.verify import verify
 

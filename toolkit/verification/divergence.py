@@ -111,7 +111,13 @@ def find_divergence(
     wrong = [index for index in range(len(layers)) if not right[index]]
     compared = sum(agrees)
     if not wrong:
-        return Divergence(None, None, [], compared, f"no layer is off by more than {TOLERANCE:g} of its largest value; differences add up")
+        return Divergence(
+            None,
+            None,
+            [],
+            compared,
+            f"no layer is off by more than {TOLERANCE:g} of its largest value; differences add up",
+        )
     first = next((index for index in wrong if own[index] or not named), None)
     if first is None:
         return Divergence(None, None, [], compared, "no layer that differs has a tensor of its own in the file")
