@@ -84,11 +84,9 @@ def first_divergence(
         total, count = len(next(iter(rows.values()))), source.batch or ROWS_COMPARED
         chosen = list(dict.fromkeys([*worst, *range(min(count, total))]))[:count]
         chosen += chosen[-1:] * ((source.batch or 0) - len(chosen))
-        tensors, outputs = all_tensors(
-            read_checked(str(path), sha256), {name: array[chosen] for name, array in rows.items()}
-        )
+        graph = all_tensors(read_checked(str(path), sha256), {name: array[chosen] for name, array in rows.items()})
         layers = all_layers(source, {name: array[chosen] for name, array in keras_rows.items()})
-        return find_divergence(layers, tensors, outputs)
+        return find_divergence(layers, graph)
     except Exception as error:  # noqa: BLE001 - as above
         return Divergence(None, None, [], 0, unknown=_reason(error))
 
