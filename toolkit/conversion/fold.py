@@ -210,8 +210,9 @@ class _Folding:
         bias = helper.make_node("Add", [inner, name], [given], name=given)
         at = next(i for i, each in enumerate(self.graph.node) if each.output[0] == inner)
         self.graph.node.insert(at + 1, bias)
-        self.users[name] = [self.graph.node[at + 1]]
-        return self.graph.node[at + 1]
+        inserted: onnx.NodeProto = self.graph.node[at + 1]
+        self.users[name] = [inserted]
+        return inserted
 
     def _from_input(self, tensor: str) -> bool:
         """Only operators without weights stand between a tensor and the model's inputs."""

@@ -145,7 +145,7 @@ def _by_keras(source: SourceModel) -> onnx.ModelProto:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ModelError(f"Keras cannot export the model '{source.name}': {reason}") from error
     given, answers = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
-    wanted = {}
+    wanted: dict[str, str] = {}
     for found, specs in ((given, source.inputs), (answers, source.outputs)):
         names = [spec.name for spec in specs]
         if len(found) != len(names):
