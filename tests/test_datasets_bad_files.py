@@ -229,9 +229,10 @@ def test_paths_in_an_npz_lead_nowhere(tmp_path: Path) -> None:
 
 
 def test_an_array_that_is_there_twice(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x.npy", _npy(X))
-        archive.writestr("x.npy", _npy(X * 2))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("x.npy", _npy(X * 2))
     assert "holds the array 'x' twice" in refused(tmp_path / "a.npz")
 
 
