@@ -202,10 +202,14 @@ def test_any_numbers_survive(
         (np.array([True, False, True, True]), "bool", "bool"),
     ],
 )
-def test_dtypes_that_fit(tmp_path: Path, saved: NDArray[Any], wanted: str, got: str) -> None:
+def test_dtypes_that_fit(
+    tmp_path: Path, saved: NDArray[Any], wanted: str, got: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = TensorSpec("in", (None, 4), wanted)
-    array = given(tmp_path, {"x": saved[np.newaxis]}, spec, []).inputs["in"]
-    assert same(array, saved[np.newaxis].astype(got))
+    rows = np.repeat(saved[np.newaxis], 5, axis=0)
+    for piece in (1, 40, 10**6):  # bytes looked at in one go
+        monkeypatch.setattr("toolkit.datasets.fitting._STEP", piece)
+        assert same(given(tmp_path, {"x": rows}, spec, []).inputs["in"], rows.astype(got))
 
 
 @pytest.mark.parametrize(
@@ -249,6 +253,14 @@ def test_nan_is_found_in_every_piece(tmp_path: Path, monkeypatch: pytest.MonkeyP
     spoilt = X.copy()
     spoilt[3, 0] = spoilt[5, 0] = np.nan
     assert "in 2 of 6 rows (first in row 3)" in refused(npz(tmp_path / "a.npz", x=spoilt))
+
+
+def test_what_a_float_cannot_hold_is_found_in_every_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.datasets.fitting._STEP", 64)
+    for place in range(6):
+        large = np.zeros((6, 4), np.int64)
+        large[place, 2] = 2**24 + 1
+        assert "the value 16777217" in refused(npz(tmp_path / "a.npz", x=large))
 
 
 # Targets
