@@ -301,6 +301,12 @@ def test_a_folder_of_idx_files(tmp_path: Path) -> None:
     assert "is a folder without images" in refused(tmp_path)
 
 
+def test_folders_of_models(tmp_path: Path) -> None:
+    assert "is an exported artifact, no data" in refused(REFERENCE)
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    assert "is a SavedModel, no data" in refused(tmp_path)
+
+
 def test_what_may_not_be_read() -> None:
     """In a process without root's rights, which would hide what modes forbid."""
     script = """

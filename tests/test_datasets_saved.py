@@ -242,6 +242,22 @@ def test_a_structure_of_another_type_is_not_made(tmp_path: Path) -> None:
     assert tf.__version__
 
 
+def test_without_tensorflow(tmp_path: Path) -> None:
+    script = """
+import sys
+sys.modules["tensorflow"] = None
+from toolkit.datasets import read_rows
+from toolkit.keras_model.source import TensorSpec
+try:
+    read_rows(sys.argv[1], [TensorSpec("x", (None, 4), "float32")], [])
+except Exception as error:
+    print(type(error).__name__, error.exit_code, error)
+"""
+    command = [sys.executable, "-c", script, str(_saved(tmp_path / "saved", X))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.startswith("MissingError 3 this needs Keras and TensorFlow")
+
+
 def test_a_spec_that_lies_about_dtype_ends_in_one_line(tmp_path: Path) -> None:
     """In a process of its own, as TensorFlow's native code reads the values."""
     floats, ints = _saved(tmp_path / "floats", X), _saved(tmp_path / "ints", X.astype(np.int64))

@@ -187,7 +187,7 @@ def _check_size(count: int, shown: str) -> None:
 
 
 def _read_values(file: IO[bytes], flat: NDArray[np.uint8], what: str) -> Iterator[int]:
-    """Fill an array with the bytes behind a header; yields how many are read. zipfile proves the checksum at the end."""
+    """Fill an array with the bytes behind a header, and yield how many are read; at the end zipfile proves the sum."""
     place = 0
     while place < len(flat):
         piece = file.read(min(_CHUNK, len(flat) - place))

@@ -68,6 +68,9 @@ def _found(
     if path.is_dir():
         if is_saved_dataset(path):
             return read_saved(path, shown, inputs, outputs, step)
+        for mark, what in (("saved_model.pb", "a SavedModel"), ("manifest.json", "an exported artifact")):
+            if (path / mark).is_file():
+                raise DataError(f"{shown} is {what}, no data; give {WANTED}")
         if has_images(path, shown):
             return read_folder(path, shown, inputs, outputs, step)
         raise DataError(
