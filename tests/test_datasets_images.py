@@ -201,7 +201,9 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 
 def test_other_depths(tmp_path: Path) -> None:
-    deep = (_picture(1, 12, 10, 1)[..., 0].astype(np.uint16) << 8) + 255
+    deep = (_picture(1, 12, 10, 1)[..., 0].astype(np.uint16) << 8) + (
+        np.arange(120, dtype=np.uint16).reshape(12, 10) * 2
+    )
     Image.fromarray(deep).save(tmp_path / "a.png")
     Image.fromarray(_picture(1, 12, 10)).quantize(200).save(tmp_path / "b.gif")
     Image.fromarray(_picture(1, 12, 10)).convert("CMYK").save(tmp_path / "c.jpg")
