@@ -177,8 +177,8 @@ def _check_operators(model: onnx.ModelProto, source: SourceModel) -> None:
         layer = layer_of(node.name, source.layers) or layer_of(node.output[0], source.layers)
         where = f"layer '{layer}'" if layer else f"'{node.name}'"
         raise ModelError(
-            f"{where} of the model '{source.name}' uses the TensorFlow operation {node.op_type}, which has no ONNX form "
-            "here; replace that layer by one of standard operations"
+            f"{where} of the model '{source.name}' uses the TensorFlow operation {node.op_type}, which has no ONNX "
+            "form here; replace that layer by one of standard operations"
         )
 
 

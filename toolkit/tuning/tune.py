@@ -207,9 +207,7 @@ def tune(
     )
 
 
-def _validation(
-    model: SourceModel, settings: TuneSettings, fashion: Callable[[], FashionMnist]
-) -> FashionMnist | None:
+def _validation(model: SourceModel, settings: TuneSettings, fashion: Callable[[], FashionMnist]) -> FashionMnist | None:
     """Fashion-MNIST with its validation images in the place of the test images, which stay unseen."""
     if settings.data.given:
         return None
@@ -238,7 +236,9 @@ class _Workbench:
         self.output, self.own = exported.outputs[0].name, own
         self.labels = rows.targets[own]
         fashion = material.record.fashion_mnist
-        self.described = f"Fashion-MNIST, {rows.count:,} validation images" if fashion else f"{rows.source}, {rows.count:,} rows"
+        self.described = (
+            f"Fashion-MNIST, {rows.count:,} validation images" if fashion else f"{rows.source}, {rows.count:,} rows"
+        )
         self._count = 0
         self.warnings: dict[str, None] = {}
 
@@ -287,8 +287,8 @@ class _Workbench:
             _, warnings = quantize_on(self.material, self.float32, place, recipe, self.model.layers, silent_note)
             self.warnings |= dict.fromkeys(warnings)
             path = place / QUANTIZED[recipe.kind]
-        answers = Predictor(path).predict_batch(self.data.validation_images).probabilities
-        parity = compare_decisions("classification", self.keras, answers, self.data.validation_labels)
+        answers = Predictor(path).predict_batch(self.material.test.inputs).outputs[self.output]
+        parity = compare_decisions("classification", self.keras, answers, self.labels)
         if parity.not_finite:
             raise ModelError(f"it answers {parity.not_finite} values that are no numbers")
         return _Made(
@@ -306,9 +306,7 @@ def _serves(made: _Made, bench: _Workbench, budget: Budget) -> bool:
     return within and not (budget.portable and made.can_saturate)
 
 
-def _measure(
-    made: Sequence[_Made], bench: _Workbench, settings: TuneSettings, step: Step
-) -> list[Measured]:
+def _measure(made: Sequence[_Made], bench: _Workbench, settings: TuneSettings, step: Step) -> list[Measured]:
     images = bench.rows
     times: list[Measurement[tuple[int, ...]]] = [
         Measurement(partial(_time_anew, one.path, images, settings.calls)) for one in made
