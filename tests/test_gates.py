@@ -56,10 +56,10 @@ def test_the_unbroken_copy_passes(trained: Path, tmp_path: Path) -> None:
     assert report["passed"] is True
     assert [file["kind"] for file in report["files"]] == ["float32", "int8"]
     float32, int8 = report["files"]
-    assert float32["parity"]["flips"] == []
-    assert float32["parity"]["n"] == int8["parity"]["n"] == 10_000
-    assert sum(map(sum, int8["parity"]["confusion"])) == 10_000
-    assert len(int8["parity"]["flips"]) == round(10_000 * (1 - int8["parity"]["agreement"]))
+    assert float32["outputs"][0]["parity"]["flips"] == []
+    assert float32["outputs"][0]["parity"]["n"] == int8["outputs"][0]["parity"]["n"] == 10_000
+    assert sum(map(sum, int8["outputs"][0]["parity"]["confusion"])) == 10_000
+    assert len(int8["outputs"][0]["parity"]["flips"]) == round(10_000 * (1 - int8["outputs"][0]["parity"]["agreement"]))
 
 
 def test_limits_can_be_tightened_until_they_fail(trained: Path, tmp_path: Path) -> None:

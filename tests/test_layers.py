@@ -264,8 +264,8 @@ def test_no_error_leaves_the_diagnosis(
 
     monkeypatch.setattr("toolkit.conversion.layer_activations.LayerProbe", fails)
     folder = breaking.copy_of(REFERENCE, tmp_path)
-    model = load_keras(folder / "model.keras")
-    report = diagnosis.error_by_layer(folder, model, artifact.load_manifest(folder), fashion_mnist, silent_step)
+    model, rows = load_keras(folder / "model.keras"), {"image": fashion_mnist.test_images}
+    report = diagnosis.error_by_layer(folder, model, artifact.load_manifest(folder), rows, silent_step)
     assert (report.unknown, report.layers) == ("MemoryError", [])
 
 

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 PROBABILITIES, LOGITS = "probabilities", "logits"
 CLASSIFICATION, BINARY, MULTILABEL, VALUES = TASKS = ("classification", "binary", "multilabel", "values")
 """What an output means; see `Predictor.task_of`."""

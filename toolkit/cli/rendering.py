@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from toolkit.cli.console import note, print_table
+from toolkit.verification.parity import VALUES, DecisionParity, ValueParity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from toolkit.artifact import Manifest
     from toolkit.training.fit import Epoch, OnEpoch
     from toolkit.verification.layers import LayerReport
-    from toolkit.verification.report import VerificationReport
+    from toolkit.verification.parity import Flip
+    from toolkit.verification.report import KerasOutput, OutputReport, VerificationReport
 
 __all__ = ["print_summary", "print_verification", "summary", "training_progress"]
 
@@ -57,32 +59,77 @@ def training_progress() -> Iterator[OnEpoch]:
 
 
 def print_verification(report: VerificationReport, *, flips: int = 0, to_stderr: bool = False) -> None:
-    """The verification as tables: each file beside Keras, what failed, the first flipped images, error by layer."""
-    keras = ["Keras", f"{report.keras_accuracy:.2%}", "", "", "", "", ""]
-    rows = [keras]
-    for file in report.files:
-        parity = file.parity
-        rows.append(
-            [
-                file.name,
-                f"{parity.accuracy:.2%}",
-                f"{round(-100 * parity.accuracy_drop, 2) + 0:+.2f}",  # + 0: never a "-0.00"
-                f"{parity.n - len(parity.flips):,} of {parity.n:,}",
-                f"{parity.max_abs:.1e}",
-                f"{parity.mean_abs:.1e}",
-                "passed" if file.passed else "FAILED",
-            ]
-        )
-    columns = ["", "accuracy", "points", "labels as Keras", "max diff", "mean diff", "gates"]
-    print_table(f"Verification on the {report.data}", columns, rows, to_stderr=to_stderr)
+    """The verification as tables: each output beside Keras, what failed, the first flips, what layers say."""
+    for reference in report.reference:
+        _print_output(report, reference, alone=len(report.reference) == 1, to_stderr=to_stderr)
     _print_cpus(report, to_stderr=to_stderr)
+    for line in dict.fromkeys(
+        f"{file.name}: {output.name}: {text}"
+        for file in report.files
+        for output in file.outputs
+        for text in output.notes
+    ):
+        note(f"note: {line}")
     for line in report.failures():
         note(f"failed: {line}")
     for file in report.files:
-        if flips and file.parity.flips:
-            _print_flips(file.name, file.parity.flips, flips, report.class_names, to_stderr=to_stderr)
+        for output in file.outputs:
+            if flips and isinstance(output.parity, DecisionParity) and output.parity.flips:
+                title = file.name if len(file.outputs) == 1 else f"{file.name}, {output.name}"
+                names = report.class_names if output.task != "multilabel" else None
+                _print_flips(title, output.parity.flips, flips, names, to_stderr=to_stderr)
+        if file.divergence is not None:
+            note(f"{file.name}: {file.divergence.finding}")
         if file.layers is not None:
             _print_layers(file.name, file.layers, to_stderr=to_stderr)
+
+
+def _print_output(report: VerificationReport, reference: KerasOutput, *, alone: bool, to_stderr: bool) -> None:
+    """One table for each output of the Keras model, with the columns that its task has."""
+    values = reference.task == VALUES
+    found = [(file, output) for file in report.files for output in file.outputs if output.of == reference.name]
+    known = not values and reference.accuracy is not None
+    columns = ["", *(["accuracy", "points"] if known else [])]
+    columns += ["relative error", "SQNR, dB", "max diff", "of largest"] if values else ["", "max diff", "mean diff"]
+    if not values:
+        columns[columns.index("", 1)] = "labels as Keras"
+    named = list(reference.metrics)
+    columns += [each for name in named for each in (_short(name), "change")] + ["gates"]
+    keras = ["Keras", *([f"{reference.accuracy:.2%}", ""] if known else [])]
+    keras += [""] * (4 if values else 3) + [
+        each for value in reference.metrics.values() for each in (f"{value:.4g}", "")
+    ]
+    rows = [[*keras, ""]] if known or named else []
+    for file, output in found:
+        label = file.name if len({each.name for each, _ in found}) == len(found) else f"{file.name} {output.name}"
+        rows.append([label, *_figures_of(output, known=known)])
+        for change in output.metrics:
+            rows[-1] += [f"{change.exported:.4g}", f"{change.change:+.2%}"]
+        rows[-1].append("passed" if file.passed else "FAILED")
+    shown = "" if alone and reference.task == "classification" else f", output {reference.name} ({reference.task})"
+    print_table(f"Verification on the {report.data}{shown}", columns, rows, to_stderr=to_stderr)
+
+
+def _figures_of(output: OutputReport, *, known: bool) -> list[str]:
+    parity = output.parity
+    if isinstance(parity, ValueParity):
+        return [
+            f"{parity.worst_relative_error:.2%}",
+            f"{parity.sqnr_db:.1f}",
+            f"{parity.max_abs:.1e}",
+            f"{parity.scaled_max_abs:.1e}",
+        ]
+    figures = [_figure(parity.accuracy, ".2%"), _points(parity.accuracy_drop)] if known else []
+    same = f"{parity.decisions - len(parity.flips):,} of {parity.decisions:,}"
+    return [*figures, same, f"{parity.max_abs:.1e}", f"{parity.mean_abs:.1e}"]
+
+
+def _points(drop: float | None) -> str:
+    return "n/a" if drop is None else f"{round(-100 * drop, 2) + 0:+.2f}"  # + 0: never a "-0.00"
+
+
+def _short(metric: str) -> str:
+    return metric.rpartition(":")[2]
 
 
 def _print_layers(name: str, found: LayerReport, *, to_stderr: bool) -> None:
@@ -132,8 +179,8 @@ def _print_cpus(report: VerificationReport, *, to_stderr: bool) -> None:
     rows = [
         [
             f"{file.name} on {check.where.cpu}",
-            f"{check.accuracy:.2%}",
-            f"{check.images - check.labels_differ:,} of {check.images:,}",
+            _figure(check.accuracy, ".2%"),
+            "n/a" if check.labels_differ is None else f"{check.images - check.labels_differ:,} of {check.images:,}",
             f"{check.logits - check.logits_differ:,} of {check.logits:,}",
             f"{check.logits_max_abs:.1e}",
             f"{check.probabilities_max_abs:.1e}",
@@ -146,21 +193,30 @@ def _print_cpus(report: VerificationReport, *, to_stderr: bool) -> None:
         print_table("On other CPUs (emulated), beside this machine", columns, rows, to_stderr=to_stderr)
 
 
-def _print_flips(name: str, found: list[Any], count: int, names: list[str], *, to_stderr: bool) -> None:
+def _print_flips(name: str, found: list[Flip], count: int, names: Sequence[str] | None, *, to_stderr: bool) -> None:
     surest = sorted(found, key=lambda flip: -flip.keras_margin)[:count]
+    placed = any(flip.position is not None for flip in found)
+    known = any(flip.true_label is not None for flip in found)
+
+    def called(label: int | None) -> str:
+        return "" if label is None else names[label] if names and label < len(names) else str(label)
+
     rows = [
         [
             f"#{flip.index}",
-            names[flip.true_label],
-            names[flip.keras_label],
+            *([str(flip.position)] if placed else []),
+            *([called(flip.true_label)] if known else []),
+            called(flip.keras_label),
             f"{flip.keras_margin:.3f}",
-            names[flip.label],
+            called(flip.label),
             f"{flip.margin:.3f}",
         ]
         for flip in surest
     ]
+    columns = ["row", *(["label"] if placed else []), *(["true class"] if known else [])]
+    columns += ["Keras", "margin", "exported", "margin"]
     title = f"{name}: {len(found)} of its labels differ from Keras; where Keras was surest"
-    print_table(title, ["image", "true class", "Keras", "margin", "exported", "margin"], rows, to_stderr=to_stderr)
+    print_table(title, columns, rows, to_stderr=to_stderr)
 
 
 def summary(output: Path, manifest: Manifest, report: VerificationReport, timing: dict[str, Any]) -> dict[str, Any]:
@@ -172,8 +228,7 @@ def summary(output: Path, manifest: Manifest, report: VerificationReport, timing
         "training": manifest.to_json()["training"],
         "files": {
             file.name: {
-                "accuracy": file.parity.accuracy,
-                "agreement": file.parity.agreement,
+                **_merit(file.outputs[0]),
                 "bytes": manifest.files[file.name].bytes,
                 "latency_p50_us": timed[file.name]["latency"]["p50_ns"] / 1000,
                 "latency_p99_us": timed[file.name]["latency"]["p99_ns"] / 1000,
@@ -184,22 +239,32 @@ def summary(output: Path, manifest: Manifest, report: VerificationReport, timing
     }
 
 
+def _merit(output: OutputReport) -> dict[str, Any]:
+    """What an output is worth, in the figures of its task."""
+    parity = output.parity
+    if isinstance(parity, ValueParity):
+        return {"relative_error": parity.worst_relative_error}
+    return {"accuracy": parity.accuracy, "agreement": parity.agreement}
+
+
 def print_summary(output: Path, manifest: Manifest, report: VerificationReport, timing: dict[str, Any]) -> None:
     """The end of a whole run: what each form of the model is worth, where it is and what to do next."""
     figures = summary(output, manifest, report, timing)
     keras_bytes = manifest.files["model.keras"].bytes
-    rows = [["model.keras (Keras)", f"{report.keras_accuracy:.2%}", f"{keras_bytes / 1000:,.0f} kB", "", ""]]
+    values = report.reference[0].task == VALUES
+    keras = "" if values else _figure(report.keras_accuracy, ".2%")
+    rows = [["model.keras (Keras)", keras, f"{keras_bytes / 1000:,.0f} kB", "", ""]]
     for name, file in figures["files"].items():
         rows.append(
             [
                 f"{name} ({manifest.files[name].kind})",
-                f"{file['accuracy']:.2%}",
+                _figure(file["relative_error"] if values else file["accuracy"], ".2%"),
                 f"{file['bytes'] / 1000:,.0f} kB",
                 f"{file['latency_p50_us']:.1f} us",
                 f"{file['latency_p99_us']:.1f} us",
             ]
         )
-    columns = ["", "test accuracy", "size", "one image, p50", "p99"]
+    columns = ["", "relative error" if values else "test accuracy", "size", "one image, p50", "p99"]
     print_table(f"{output} on {timing['host']['cpu_model'] or 'this CPU'}, one thread", columns, rows)
     quoted = shlex.quote(str(output))
     print(f"Everything is in {output}. Next:\n    toolkit predict -m {quoted} {quoted}/samples/*.png")  # noqa: T201

@@ -1,4 +1,4 @@
-"""Every layer of a Keras model, and every tensor of an ONNX graph, over the same rows; see `verification.divergence`."""
+"""Every layer of a Keras model and every tensor of an ONNX graph over the same rows, for `verification.divergence`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import onnxruntime as ort
 from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from toolkit.keras_model import SourceModel
 
-__all__ = ["LayerCall", "all_layers", "all_tensors"]
+__all__ = ["GraphTensors", "LayerCall", "all_layers", "all_tensors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,28 +103,54 @@ def _operations(model: Any, outer: str) -> Iterator[tuple[Any, str]]:
             yield layer, f"{outer}{layer.name}"
 
 
-def all_tensors(data: bytes, rows: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Every tensor that an ONNX graph computes, by name in the graph's order, and the names of its outputs.
+@dataclass(frozen=True, eq=False)
+class GraphTensors:
+    """What an ONNX graph computed.
+
+    Attributes:
+        values: every tensor of numbers by its name, in the graph's order.
+        names: the names that each of them goes by: its own, and those of the constants that it was made with.
+        outputs: which of them are the graph's outputs.
+    """
+
+    values: dict[str, NDArray[Any]]
+    names: dict[str, tuple[str, ...]]
+    outputs: tuple[str, ...]
+
+
+def all_tensors(data: bytes, rows: Mapping[str, NDArray[Any]]) -> GraphTensors:
+    """Every tensor that an ONNX graph computes from some rows.
 
     Raises:
         ModelError: the runtime does not run it so.
     """
-    model = onnx.load_from_string(data)
-    outputs = [value.name for value in model.graph.output]
-    inner = [name for node in model.graph.node for name in node.output if name and name not in outputs]
-    del model.graph.output[:]
-    # Without a type the runtime infers it.
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*inner, *outputs))
-    options = ort.SessionOptions()
-    # Fused operators have no inner tensors.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
     try:
+        model = onnx.load_from_string(data)
+        outputs = [value.name for value in model.graph.output]
+        inner = [name for node in model.graph.node for name in node.output if name and name not in outputs]
+        del model.graph.output[:]
+        # Without a type the runtime infers it.
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*inner, *outputs))
+        options = ort.SessionOptions()
+        # Fused operators have no inner tensors.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         found = session.run(None, dict(rows))
-    except Exception as error:  # the runtime's errors share no base of their own
+    except Exception as error:  # the runtime's errors share no base of their own, nor do those of a damaged file
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"the runtime does not open the graph layer by layer: {reason}") from error
-    named = {name: array for name, array in zip((*inner, *outputs), found, strict=True) if isinstance(array, np.ndarray)}
-    return {name: array for name, array in named.items() if array.dtype.kind in "fiub"}, outputs
+    values = {
+        name: array
+        for name, array in zip((*inner, *outputs), found, strict=True)
+        if isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
+    }
+    constants = {tensor.name for tensor in model.graph.initializer}
+    names = {
+        output: (output, *(name for name in node.input if name in constants))
+        for node in model.graph.node
+        for output in node.output
+        if output in values
+    }
+    return GraphTensors(values, names, tuple(outputs))

@@ -39,14 +39,14 @@ class Wishes:
         tasks: by output name, see `tasks_of`.
         class_names: of the classes of the first output that has classes; None where they are not known.
         class_outputs: see `tasks_of`.
-        names: other names for outputs, by the model's own.
+        usual_names: call the answer of a classifier that ends in a softmax "probabilities", whatever the model calls it.
     """
 
     gives: str = "probabilities"
     tasks: Mapping[str, str] | None = None
     class_names: Sequence[str] | None = None
     class_outputs: Sequence[str] = ()
-    names: Mapping[str, str] | None = None
+    usual_names: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,13 @@ def export_float32(
     put_scaling(model, inputs)
     drop_unused(model)
     tasks = tasks_of(model, source, wished=wishes.tasks, class_outputs=wishes.class_outputs)
-    renamed = {spec.name: (wishes.names or {}).get(spec.name, spec.name) for spec in source.outputs}
-    rename_tensors(model, renamed)
+    renamed = {spec.name: spec.name for spec in source.outputs}
+    if len(renamed) == 1 and (wishes.usual_names or wishes.gives != PROBABILITIES):
+        renamed = {
+            name: PROBABILITIES if operator == "Softmax" and tasks[name] == "classification" else name
+            for name, operator in last_operators(model).items()
+        }
+        rename_tensors(model, renamed)
     of_source = {renamed[spec.name]: spec.name for spec in source.outputs}
     outputs = _outputs(model, {renamed[name]: task for name, task in tasks.items()})
     if wishes.gives != PROBABILITIES:

@@ -5,24 +5,25 @@ first, drop dimensions of size one, and join layers (batch normalization into th
 
 - values are compared over every order of the axes that gives the layer's shape;
 - a layer of which a later layer's output is right is taken as right, or as joined with that one;
-- a layer that has no tensor under its name is passed over, unless no layer has.
+- a layer that differs and has no tensor under its name is named together with the layer behind it that has one.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["TOLERANCE", "Divergence", "LayerOutput", "find_divergence"]
+__all__ = ["TOLERANCE", "Divergence", "Graph", "LayerOutput", "find_divergence"]
 
 TOLERANCE = 1e-4
 """How far a tensor may be from the layer's output, as a share of its largest value. Sums in another order moved inner
@@ -49,13 +50,29 @@ class LayerOutput(Protocol):
         """The calls, by index, whose outputs it took."""
 
 
+class Graph(Protocol):
+    """What an ONNX graph computed; see `toolkit.conversion.divergence.GraphTensors`."""
+
+    @property
+    def values(self) -> Mapping[str, NDArray[Any]]:
+        """Every tensor by its name, in the graph's order."""
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """The names that each of them goes by: its own, and those of the constants that it was made with."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Which of them are the graph's outputs."""
+
+
 @dataclass(frozen=True)
 class Divergence:
     """The first layer of a float32 file that differs from Keras.
 
     Attributes:
-        layer: its name; joined with " + " to the batch normalization behind it, where one tensor holds both; None if
-            there is none to name.
+        layer: its name; several with " + " between, where one tensor holds what all of them do; None if there is none
+            to name.
         difference: its largest difference, as a share of the layer's largest value; None if a value is no number, or
             where there is no layer.
         before: the layers in front of it that still agree.
@@ -80,60 +97,69 @@ class Divergence:
         return f"first layer that differs: {self.layer} (its output {off}{size}{agree})"
 
 
-def find_divergence(
-    layers: Sequence[LayerOutput], tensors: Mapping[str, NDArray[Any]], outputs: Iterable[str]
-) -> Divergence:
+def find_divergence(layers: Sequence[LayerOutput], graph: Graph) -> Divergence:
     """The first layer whose output a graph does not have.
 
     Args:
         layers: calls of Keras' layers, in the order in which they ran.
-        tensors: every tensor that the graph computed from the same rows, by name, in the graph's order.
-        outputs: which of them are the graph's outputs.
+        graph: what the file computed from the same rows.
     """
-    ends = set(outputs)
-    by_size: dict[int, list[tuple[str, NDArray[Any]]]] = {}
-    for name, array in tensors.items():
-        by_size.setdefault(array.size, []).append((name, array))
-    users: dict[int, list[int]] = {index: [] for index in range(len(layers))}
+    by_size: dict[int, list[str]] = {}
+    for name, array in graph.values.items():
+        by_size.setdefault(array.size, []).append(name)
+    candidates = [by_size.get(layer.value.size, []) for layer in layers]
+    users: list[list[int]] = [[] for _ in layers]
     for index, layer in enumerate(layers):
         for source in layer.sources:
             users[source].append(index)
-    nearest = [_nearest(layer.value, by_size.get(layer.value.size, [])) for layer in layers]
-    agrees = [difference <= TOLERANCE for difference in nearest]
+    agrees = [
+        _nearest(layer.value, [graph.values[name] for name in names]) <= TOLERANCE
+        for layer, names in zip(layers, candidates, strict=True)
+    ]
     right = list(agrees)  # it, or something made of it
     for index in reversed(range(len(layers))):
         right[index] |= any(right[user] for user in users[index])
-    own = [
-        _own(layer, by_size.get(layer.value.size, []), set() if users[index] else ends)
-        for index, layer in enumerate(layers)
-    ]
-    named = any(own)
     wrong = [index for index in range(len(layers)) if not right[index]]
     compared = sum(agrees)
     if not wrong:
-        return Divergence(None, None, [], compared, f"no layer is off by more than {TOLERANCE:g} of its largest value; differences add up")
-    first = next((index for index in wrong if own[index] or not named), None)
-    if first is None:
-        return Divergence(None, None, [], compared, "no layer that differs has a tensor of its own in the file")
-    last = _joined(first, layers, users)
-    found = own[last] or own[first] or [array for _, array in by_size.get(layers[last].value.size, [])]
-    difference = _difference(layers[last].value, found[-1]) if found else math.inf
-    before = dict.fromkeys(layers[index].name for index in _agreeing_before(first, layers, agrees))
-    names = dict.fromkeys(layers[index].name for index in (first, last))
+        why = f"no layer is off by more than {TOLERANCE:g} of its largest value; differences add up"
+        return Divergence(None, None, [], compared, why)
+    known = {part for layer in layers for part in layer.name.split("/")}
+    own = [
+        [name for name in candidates[index] if _is_of(layer, graph.names[name], known)]
+        + [name for name in candidates[index] if name in graph.outputs and not users[index]]
+        for index, layer in enumerate(layers)
+    ]
+    chain = _chain(wrong, own, users)
+    last = chain[-1]
+    if len(users[last]) == 1 and layers[users[last][0]].kind == "BatchNormalization":
+        last = users[last][0]  # a converter writes it into the layer's own operator
+        chain.append(last)
+    shown = [name for index in chain for name in own[index] if index == last] or own[chain[0]] or candidates[last]
+    difference = _difference(layers[last].value, graph.values[shown[-1]]) if shown else math.inf
+    before = dict.fromkeys(layers[index].name for index in _agreeing_before(chain[0], layers, agrees))
+    names = dict.fromkeys(layers[index].name for index in chain)
     return Divergence(" + ".join(names), difference if math.isfinite(difference) else None, list(before), compared)
 
 
-def _own(layer: LayerOutput, candidates: Sequence[tuple[str, NDArray[Any]]], ends: set[str]) -> list[NDArray[Any]]:
-    """Tensors of the layer's size that are named after it; for the last layers, the graph's outputs too."""
-    return [array for name, array in candidates if name.startswith(f"{layer.name}/") or name in ends]
+def _is_of(layer: LayerOutput, names: Iterable[str], known: Container[str]) -> bool:
+    """A tensor goes by the layer's name; the converter may have counted it up, to a name that no other layer has."""
+    wanted = layer.name.rpartition("/")[2]
+    parts = {part for name in names for part in name.split("/")}
+    return wanted in parts or any(re.sub(r"_\d+$", "", part) == wanted for part in parts if part not in known)
 
 
-def _joined(index: int, layers: Sequence[LayerOutput], users: Mapping[int, Sequence[int]]) -> int:
-    """The batch normalization that a converter writes into the layer's own operator, or the layer."""
-    after = users[index]
-    if len(after) == 1 and layers[after[0]].kind == "BatchNormalization":
-        return after[0]
-    return index
+def _chain(wrong: Sequence[int], own: Sequence[Sequence[str]], users: Sequence[Sequence[int]]) -> list[int]:
+    """The first call that differs and, while these have no tensor of their own, those that it reaches."""
+    chain = [wrong[0]]
+    if not any(own):  # a file with names of another kind
+        return chain
+    while not own[chain[-1]]:
+        after = [index for index in users[chain[-1]] if index in wrong]
+        if not after:
+            break
+        chain.append(after[0])
+    return chain
 
 
 def _agreeing_before(index: int, layers: Sequence[LayerOutput], agrees: Sequence[bool]) -> Iterator[int]:
@@ -145,9 +171,9 @@ def _agreeing_before(index: int, layers: Sequence[LayerOutput], agrees: Sequence
             yield from _agreeing_before(source, layers, agrees)
 
 
-def _nearest(value: NDArray[Any], candidates: Sequence[tuple[str, NDArray[Any]]]) -> float:
+def _nearest(value: NDArray[Any], candidates: Iterable[NDArray[Any]]) -> float:
     best = math.inf
-    for _, array in candidates:
+    for array in candidates:
         best = min(best, _difference(value, array))
         if best <= TOLERANCE:
             break

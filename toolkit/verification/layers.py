@@ -5,8 +5,8 @@ therefore ranked by what each does alone: at the model's output, with this one l
 also sees what no figure taken at the layer itself can: a layer of which one output is a thousand times the others has
 a splendid ratio of signal to noise even when all the others are lost.
 
-A classifier is judged by its decisions (labels), so those come first: a range that clips can shrink all logits alike, which is
-much noise and few changed labels. Where a layer alone changes less than 1 % of them, a sample cannot tell it from the
+A classifier is judged by its decisions (labels), so those come first: a range that clips can shrink all logits alike,
+which is much noise and few changed labels. Where a layer alone changes less than 1 % of them, a sample cannot tell it from the
 next by labels, and signal to noise ranks.
 """
 

@@ -174,17 +174,12 @@ def evaluate(
     """
     theirs = value_of(metric, targets, keras, inputs)
     ours = value_of(metric, targets, exported, inputs) if np.isfinite(exported).all() else math.nan
-    if theirs == ours:
-        change = 0.0
-    else:
-        change = (ours - theirs) / abs(theirs) if theirs else math.copysign(math.inf, ours)
+    change = 0.0 if theirs == ours else (ours - theirs) / abs(theirs) if theirs else math.copysign(math.inf, ours)
     worse = {"less": change, "more": -change}.get(metric.better, abs(change))
     return MetricChange(metric.name, theirs, ours, change, worse)
 
 
-def value_of(
-    metric: Metric, targets: NDArray[Any], answers: NDArray[Any], inputs: Mapping[str, NDArray[Any]]
-) -> float:
+def value_of(metric: Metric, targets: NDArray[Any], answers: NDArray[Any], inputs: Mapping[str, NDArray[Any]]) -> float:
     """A metric's value.
 
     Raises:

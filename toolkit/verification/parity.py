@@ -270,18 +270,18 @@ def _relative_error(exact: NDArray[np.float64], difference: NDArray[np.float64])
 
 def decisions(task: str, answers: NDArray[Any]) -> NDArray[np.int64]:
     """What an output decides: int64 of shape (n, 1), or (n, k) for "multilabel"."""
-    if task == "classification":
-        return answers.argmax(axis=1)[:, None].astype(np.int64)
-    return (answers.reshape(len(answers), -1) >= 0.5).astype(np.int64)
+    found: NDArray[Any]
+    found = answers.argmax(axis=1)[:, None] if task == "classification" else answers.reshape(len(answers), -1) >= 0.5
+    return found.astype(np.int64)
 
 
 def margins(task: str, answers: NDArray[Any]) -> NDArray[Any]:
     """How sure each decision is (see `Flip`), of the shape that `decisions` has."""
-    if task == "classification":
-        top = np.partition(answers, -2, axis=1)
-        found: NDArray[Any] = (top[:, -1] - top[:, -2])[:, None]
-        return found
-    return np.abs(2 * answers.reshape(len(answers), -1) - 1)
+    if task != "classification":
+        sure: NDArray[Any] = np.abs(2 * answers.reshape(len(answers), -1) - 1)
+        return sure
+    top = np.partition(answers, -2, axis=1)
+    return np.asarray(top[:, -1] - top[:, -2])[:, None]
 
 
 def _decision_figures(

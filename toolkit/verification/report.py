@@ -3,8 +3,10 @@
 parity.json, format 2: ``data``, ``limits``, ``keras_sha256``, ``class_names`` (or null), ``versions``, ``passed``;
 ``reference``: one entry an output of the Keras model (`KerasOutput`); ``files``: one entry a file (`FileReport`), with
 ``outputs``: one entry an output (`OutputReport`), its ``parity`` a `DecisionParity` or, for task "values", a
-`ValueParity`. A figure that is not known, or no number, is null. Format 1 had one output, of classes: its ``parity`` and
-``batches`` stood in the file's entry, and ``keras_accuracy`` and ``keras_confusion`` in place of ``reference``.
+`ValueParity`. A figure that is not known, or no number, is null.
+
+Format 1 had one output, of classes: its ``parity`` and ``batches`` stood in the file's entry, and ``keras_accuracy`` and
+``keras_confusion`` in place of ``reference``.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from toolkit.verification.cpus import CpuCheck, judge_cpu
-from toolkit.verification.gates import BatchCheck, Gate, Limits
 from toolkit.verification.metrics import MetricChange, applicable, targets_of, value_of
 from toolkit.verification.parity import DecisionParity, Parity, compare
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.verification.divergence import Divergence
+    from toolkit.verification.gates import BatchCheck, Gate, Limits
     from toolkit.verification.layers import LayerReport
     from toolkit.verification.metrics import Metric
 
@@ -37,10 +39,12 @@ FORMAT = 2
 class OutputReport:
     """One output of an exported file: its task, the comparison with Keras, other batch sizes, the user's metrics.
 
-    ``notes`` says what the test set is too small to tell.
+    ``of`` is the output of Keras that it is held against: its own name, but for logits of which Keras gives only the
+    probabilities. ``notes`` says what the test set is too small to tell.
     """
 
     name: str
+    of: str
     task: str
     parity: Parity
     batches: list[BatchCheck]
@@ -182,13 +186,12 @@ def describe_keras(
     found = []
     for name, answers in reference.items():
         parity = compare(tasks[name], answers, answers, targets.get(name) if tasks[name] != "values" else None)
-        decides = isinstance(parity, DecisionParity)
         found.append(
             KerasOutput(
                 name,
                 tasks[name],
-                parity.accuracy if decides else None,
-                parity.confusion if decides else None,
+                parity.accuracy if isinstance(parity, DecisionParity) else None,
+                parity.confusion if isinstance(parity, DecisionParity) else None,
                 {each.name: value_of(each, known[name], answers, inputs) for each in wanted[name]},
             )
         )

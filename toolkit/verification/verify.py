@@ -68,8 +68,8 @@ def verify(
         ModelError: Keras' answers are no numbers, or the file gives other outputs or shapes.
         UsageError: a metric applies to no output, fails, or needs targets that are not known.
     """
-    for name, answers in reference.items():
-        if not np.isfinite(answers).all():
+    for name, expected in reference.items():
+        if not np.isfinite(expected).all():
             raise ModelError(
                 f"the Keras model answers NaN or infinity in '{name}' on the test rows; train the model again"
             )
@@ -97,7 +97,7 @@ def verify(
         parity = compare(task, reference[of], answers[name], targets.get(of) if task != VALUES else None)
         changes = [evaluate(each, known[of], reference[of], answers[name], inputs) for each in wanted[of]]
         notes = small_set_notes(kind, parity, limits)
-        outputs.append(OutputReport(name, task, parity, batches[name], changes, notes))
+        outputs.append(OutputReport(name, of, task, parity, batches[name], changes, notes))
         gates += judge(kind, parity, batches[name], limits, changes, f"{name}: " if len(paired) > 1 else "")
     return FileReport(path.name, kind, sha256, outputs, gates)
 
@@ -111,7 +111,9 @@ def _run(predictor: Predictor, inputs: Mapping[str, NDArray[Any]], size: int) ->
             alone = predictor.predict({name: array[start] for name, array in inputs.items()})
             found = {name: np.asarray(value)[None] for name, value in alone.outputs.items()}
         else:
-            found = predictor.predict_batch({name: array[start : start + size] for name, array in inputs.items()}).outputs
+            found = predictor.predict_batch(
+                {name: array[start : start + size] for name, array in inputs.items()}
+            ).outputs
         for name, value in found.items():
             parts.setdefault(name, []).append(value)
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
@@ -146,9 +148,7 @@ def _shaped(found: NDArray[Any], reference: NDArray[Any], name: str, of: str, pa
     return softmax
 
 
-def _batch_check(
-    size: int, task: str, whole: NDArray[Any], again: NDArray[Any], limits: Limits
-) -> BatchCheck:
+def _batch_check(size: int, task: str, whole: NDArray[Any], again: NDArray[Any], limits: Limits) -> BatchCheck:
     finite = np.isfinite(whole) & np.isfinite(again)
     scale = scale_of(task, np.where(np.isfinite(whole), whole, 0))
     with np.errstate(invalid="ignore"):
