@@ -107,12 +107,12 @@ def test_a_report_has_all_figures_of_all_files(report: BenchReport) -> None:
         start = file.cold_start
         assert (start.n, start.work_calls) == (2, WORK_CALLS)
         assert 0 < start.after_load_bytes <= start.after_work_bytes
-        assert (file.input.dtype, file.input.shape) == ("uint8", (28, 28))
+        assert [(given.dtype, given.shape) for given in file.inputs] == [("uint8", (28, 28))]
 
 
 def test_the_json_has_every_sample_and_no_nan(report: BenchReport) -> None:
     value = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert value["format"] == 1
+    assert value["format"] == 2
     for written, file in zip(value["files"], report.files, strict=True):
         assert written["latency"]["samples_ns"] == [list(r) for r in file.latency.samples_ns]
         assert all(isinstance(s, int) for r in written["latency"]["samples_ns"] for s in r)
@@ -151,7 +151,7 @@ def test_noisy_figures_are_named_the_worst_first(report: BenchReport) -> None:
 
 def test_float_inputs_are_timed_too(tmp_path: Path) -> None:
     found = run_bench(_write_model(tmp_path / "floats.onnx", "float32"), TINY)
-    assert [file.input.dtype for file in found.files] == ["float32"]
+    assert [given.dtype for file in found.files for given in file.inputs] == ["float32"]
 
 
 def test_more_threads_than_cores_are_refused(tiny_model: Path) -> None:

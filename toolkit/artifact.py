@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 __all__ = [
     "HISTORY",
     "KERAS",
+    "KERAS_H5",
     "KINDS",
     "MANIFEST_NAME",
     "ONNX",
     "PARITY",
     "QUANTIZED",
+    "SAVED_MODEL",
+    "ConversionRecord",
     "CpuRecord",
+    "DataRecord",
     "FileRecord",
     "Manifest",
     "ParityRecord",
@@ -33,6 +37,7 @@ __all__ = [
     "TensorContract",
     "TrainingRecord",
     "check_files",
+    "kind_of",
     "load_manifest",
     "sha256_of",
     "versions",
@@ -43,8 +48,19 @@ KERAS, HISTORY, ONNX, PARITY = "model.keras", "history.csv", "model.onnx", "pari
 QUANTIZED = {kind: f"model.{kind}.onnx" for kind in ("int8", "int4", "float16")}
 """The file of each quantized kind; an artifact has one at most."""
 
-KINDS = {KERAS: "keras", HISTORY: "history", ONNX: "float32", **{name: kind for kind, name in QUANTIZED.items()}}
+KERAS_H5, SAVED_MODEL = "model.h5", "saved_model"
+"""An older file that Keras 3 cannot write anew; a SavedModel, which is a folder."""
+
+KINDS = {KERAS: "keras", KERAS_H5: "keras", HISTORY: "history", ONNX: "float32", **{name: kind for kind, name in QUANTIZED.items()}}
 """What each file of an artifact is: the name decides which gates a model must pass, not what a manifest claims."""
+
+
+def kind_of(name: str) -> str | None:
+    """What a file of an artifact is, by its name below the folder; None for a name that none has."""
+    parts = name.split("/")
+    if parts[0] == SAVED_MODEL and len(parts) > 1 and not {"", ".", ".."} & {*parts} and "\\" not in name:
+        return SAVED_MODEL
+    return KINDS.get(name)
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,7 @@ class FileRecord:
     """One file of the artifact. The last four are for ONNX files only.
 
     Attributes:
-        kind: "keras", "history", "float32", "int8", "int4" or "float16".
+        kind: "keras", "saved_model", "history", "float32", "int8", "int4" or "float16".
         sha256: of the file's bytes, in hex.
         bytes: its size.
         opset: version of the standard ONNX operators that it needs.
@@ -76,12 +92,59 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class TensorContract:
-    """What goes in or comes out: name, dtype, shape (a name for a free dimension), range of values if bounded."""
+    """What goes in or comes out.
+
+    Attributes:
+        name: of the tensor.
+        dtype: as numpy calls it.
+        shape: with the batch; a name for a free dimension, "batch" for the first.
+        range: of the values, where they are bounded.
+        task: of an output: "classification", "binary", "multilabel" or "values"; None for an input.
+        of: of an output: the source model's output that it is, where that has another name.
+    """
 
     name: str
     dtype: str
     shape: list[str | int]
     range: list[float] | None
+    task: str | None = None
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class ConversionRecord:
+    """How the float32 file came to be.
+
+    Attributes:
+        source: what it was made from, such as "Keras 2.4.0".
+        route: "tf2onnx", or "Keras export" where that failed.
+        refused: what the first route said where the second was taken.
+        folded: scales and shifts a channel that were folded into weights (batch normalization).
+        scaling: by input, how raw integers become what the Keras model takes: dtype, scale, offset.
+        notes: what a person should know about the source.
+    """
+
+    source: str
+    route: str
+    refused: str | None = None
+    folded: int = 0
+    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What the files were calibrated and verified on.
+
+    Attributes:
+        test: the test rows, in a phrase.
+        fashion_mnist: they are Fashion-MNIST's, which verification finds by itself.
+        calibration: the calibration rows, in a phrase; None where none were used.
+    """
+
+    test: str
+    fashion_mnist: bool
+    calibration: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,24 +168,39 @@ class QuantizationRecord:
     Attributes:
         recipe: every setting.
         tensors: dtype, scale and zero point of each quantized tensor.
+        kept_float: Keras layers whose weights stayed in float.
         warnings: what calibration found doubtful.
     """
 
     recipe: dict[str, Any]
     tensors: dict[str, dict[str, Any]]
+    kept_float: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ParityRecord:
-    """What verification found for one exported file, over the whole test set (see parity.json for all of it)."""
+    """What verification found for one output of an exported file, over the whole test set (parity.json has all of it).
 
-    images: int
-    keras_accuracy: float
-    accuracy: float
-    agreement: float
+    Attributes:
+        output: its name.
+        task: of the output.
+        rows: compared.
+        max_abs, mean_abs: differences of its values to Keras'.
+        agreement: share of decisions as Keras'; None for values.
+        accuracy, keras_accuracy: share of right decisions; None where the right ones are not known.
+        relative_error: of values (see `toolkit.verification.parity`); None for decisions.
+    """
+
+    output: str
+    task: str
+    rows: int
     max_abs: float
     mean_abs: float
+    agreement: float | None = None
+    accuracy: float | None = None
+    keras_accuracy: float | None = None
+    relative_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -164,8 +242,10 @@ class Manifest:
     outputs: list[TensorContract] = field(default_factory=list)
     class_names: list[str] | None = None
     training: TrainingRecord | None = None
+    conversion: ConversionRecord | None = None
+    data: DataRecord | None = None
     quantization: QuantizationRecord | None = None
-    parity: dict[str, ParityRecord] = field(default_factory=dict)
+    parity: dict[str, list[ParityRecord]] = field(default_factory=dict)
     cpus: dict[str, list[CpuRecord]] = field(default_factory=dict)
     format: int = MANIFEST_FORMAT
 
@@ -203,10 +283,11 @@ def load_manifest(folder: Path) -> Manifest:
                 "inputs": [TensorContract(**entry) for entry in raw["inputs"]],
                 "outputs": [TensorContract(**entry) for entry in raw["outputs"]],
                 "training": raw["training"] and TrainingRecord(**raw["training"]),
+                "conversion": raw["conversion"] and ConversionRecord(**raw["conversion"]),
+                "data": raw["data"] and DataRecord(**raw["data"]),
                 "quantization": raw["quantization"] and QuantizationRecord(**raw["quantization"]),
-                "parity": {name: ParityRecord(**entry) for name, entry in raw["parity"].items()},
-                # Absent in older manifests.
-                "cpus": {name: [CpuRecord(**row) for row in rows] for name, rows in raw.get("cpus", {}).items()},
+                "parity": {name: [ParityRecord(**row) for row in rows] for name, rows in raw["parity"].items()},
+                "cpus": {name: [CpuRecord(**row) for row in rows] for name, rows in raw["cpus"].items()},
             }
         )
     except (TypeError, KeyError, AttributeError) as error:
@@ -214,7 +295,7 @@ def load_manifest(folder: Path) -> Manifest:
             f"{folder / MANIFEST_NAME} is incomplete or has unknown fields ({error}); copy or export it again"
         ) from error
     for name, record in manifest.files.items():
-        if KINDS.get(name) != record.kind:
+        if kind_of(name) != record.kind:
             raise CorruptArtifactError(
                 f"{folder / MANIFEST_NAME} calls {name!r} {record.kind!r}, expected one of "
                 f"{', '.join(f'{n} ({k})' for n, k in KINDS.items())}; copy or export it again"

@@ -29,13 +29,13 @@ ROWS_COMPARED = 16  # every inner tensor of theirs is kept
 
 
 def error_by_layer(
-    folder: Path, model: Any, manifest: Manifest, rows: Mapping[str, NDArray[Any]], step: Step
+    folder: Path, layers: Sequence[str], manifest: Manifest, rows: Mapping[str, NDArray[Any]], step: Step
 ) -> LayerReport:
     """Where the int8 file loses what it loses, on a seeded choice of test rows; no error leaves this function.
 
     Args:
         folder: the artifact, or the staging folder that is to become one.
-        model: the Keras model, for the names of its layers.
+        layers: the Keras model's layers.
         manifest: of the folder.
         rows: the test rows as the files take them, by input name.
         step: told of the progress.
@@ -49,7 +49,7 @@ def error_by_layer(
         float32, int8 = (
             read_checked(str(folder / name), manifest.files[name].sha256) for name in (ONNX, QUANTIZED["int8"])
         )
-        probe = LayerProbe(float32, int8, [layer.name for layer in model.layers])
+        probe = LayerProbe(float32, int8, layers)
         chosen = _chosen(rows, ROWS_DYNAMIC if probe.dynamic else ROWS)
         recipe = manifest.quantization.recipe if manifest.quantization else {}
         calibration = None if probe.dynamic else recipe.get("calibration_images")

@@ -1,16 +1,19 @@
-"""The idx format of the MNIST family of data sets: a few big-endian numbers, then the bytes as they are.
+"""The idx format of the MNIST family of data sets: a few big-endian numbers, then the values as they are.
 
 00 00 08 03  n  28  28  pixels ...      images
 00 00 08 01  n  labels ...              labels
+
+The third byte is the type of the values (08: bytes), the fourth counts the dimensions.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import math
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -19,11 +22,13 @@ from toolkit.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["GZIP_MAGIC", "IMAGES_MAGIC", "LABELS_MAGIC", "gunzip", "pack", "unpack_images"]
+__all__ = ["GZIP_MAGIC", "IMAGES_MAGIC", "LABELS_MAGIC", "gunzip", "is_idx", "pack", "unpack", "unpack_images"]
 
 IMAGES_MAGIC = b"\x00\x00\x08\x03"
 LABELS_MAGIC = b"\x00\x00\x08\x01"
 GZIP_MAGIC = b"\x1f\x8b"
+
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def pack(array: NDArray[np.uint8]) -> bytes:
@@ -76,6 +81,57 @@ def unpack_images(data: bytes, name: str, *, at_most: int) -> NDArray[np.uint8]:
         )
     pixels: NDArray[Any] = np.frombuffer(data, np.uint8, offset=16)
     return pixels.reshape(count, 28, 28)
+
+
+def is_idx(start: bytes) -> bool:
+    """Whether a file that begins so is idx: two zeros, a known type, and from one to eight dimensions."""
+    return len(start) >= 4 and start[:2] == b"\0\0" and start[2] in _TYPES and 1 <= start[3] <= 8
+
+
+def unpack(file: BinaryIO | gzip.GzipFile, name: str, *, at_most: int) -> NDArray[Any]:
+    """The array in an idx file of any type and rank.
+
+    Args:
+        file: at its beginning; for a gzip'd file, a `gzip.GzipFile`. Never is more read than its header says.
+        name: what to call it in errors.
+        at_most: bytes of values, at most.
+
+    Returns:
+        Of the shape that the file says, in native byte order.
+
+    Raises:
+        InputError: not idx, too large, cut short, too long or damaged.
+    """
+    try:
+        start = file.read(4)
+        if not is_idx(start):
+            raise InputError(
+                f"{name} begins with {start.hex(' ') or 'nothing'}, expected idx (00 00, type, dimensions)"
+            )
+        dtype, rank = np.dtype(_TYPES[start[2]]), start[3]
+        sizes = file.read(4 * rank)
+        if len(sizes) < 4 * rank:
+            raise InputError(f"{name} ends within its header; it is cut short: copy or download it again")
+        shape = struct.unpack(f">{rank}I", sizes)
+        size = math.prod(shape) * dtype.itemsize
+        if size > at_most:
+            raise InputError(f"{name} declares {size} bytes of values, expected {at_most} at most; split the file")
+        data = file.read(size)
+        more = file.read(1)  # there is none; for gzip, the checksum is proved here
+    except EOFError as error:
+        raise InputError(f"{name}: the gzip data is cut short; copy or download it again") from error
+    except (OSError, zlib.error) as error:
+        raise InputError(f"{name} cannot be read ({error}); copy or download it again") from error
+    if len(data) != size or more:
+        raise InputError(
+            f"{name} has {'more' if more else 'fewer'} bytes than the {size} for {dtype.newbyteorder('=')} of shape "
+            f"{shape}; it is cut short or damaged: copy or download it again"
+        )
+    array: NDArray[Any] = np.frombuffer(data, dtype)
+    try:
+        return array.astype(dtype.newbyteorder("="), copy=False).reshape(shape)
+    except ValueError as error:  # no values, and a dimension beyond all numbers
+        raise InputError(f"{name} claims the shape {shape}; save it again") from error
 
 
 def gunzip(data: bytes, at_most: int) -> bytes:

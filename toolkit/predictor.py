@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 PROBABILITIES, LOGITS = "probabilities", "logits"
 CLASSIFICATION, BINARY, MULTILABEL, VALUES = TASKS = ("classification", "binary", "multilabel", "values")
 """What an output means; see `Predictor.task_of`."""
@@ -345,6 +345,7 @@ class Predictor:
             whatever a file says nothing about).
         classes: how many `classify` tells apart; None: the model is no classifier.
         class_names: one name a class, or None where the file carries none.
+        ranges: (lowest, highest) value that an input takes, by its name, where the file says so.
         input_name, input_dtype, input_shape: those of the first input.
         output_names: names of all outputs, the one that labels are taken from in front.
 
@@ -434,9 +435,12 @@ class Predictor:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, IndexError) as error:
             raise CorruptArtifactError(f"{self.file.path} carries unreadable metadata; export it again") from error
         self._read_tasks(tasks, {name for name, entry in given.items() if entry.get("range") is None})
+        self.ranges = {tensor.name: bounds[tensor.name] for tensor in self.inputs if tensor.name in bounds}
         # A range that the dtype cannot leave needs no look.
         self._ranges = {
-            i.name: bounds[i.name] for i in self.inputs if i.name in bounds and not _covers(bounds[i.name], i.dtype)
+            i.name: self.ranges[i.name]
+            for i in self.inputs
+            if i.name in self.ranges and not _covers(self.ranges[i.name], i.dtype)
         }
         # Dynamic quantization takes one scale from the whole batch, so a row's answer would depend on the others.
         self._one_by_one = facts.get("toolkit.quantization") == "dynamic"
@@ -477,11 +481,12 @@ class Predictor:
         self._convert = _both if binary else _softmax if is_logits else None  # into probabilities
         self._decide: Callable[..., Any] = _is_yes if binary else np.ndarray.argmax
         self._classify = self._decide if len(found) == 1 else self._refusal()
-        self.classes = 2 if binary else width.get(name)
+        count = 2 if binary else width.get(name)
+        self.classes = count if len(found) == 1 else None
         self.output_names = sorted(self.task_of, key=lambda other: other != name)
-        if self.class_names is not None and len(self.class_names) != self.classes:
+        if self.class_names is not None and len(self.class_names) != count:
             raise CorruptArtifactError(
-                f"{self.file.path} names {len(self.class_names)} classes but answers for {self.classes or 'none'}; "
+                f"{self.file.path} names {len(self.class_names)} classes but answers for {count or 'none'}; "
                 "export it again"
             )
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ColdStart",
+    "FREE_SIZE",
     "Installed",
     "PARTS",
     "START_TIMEOUT",
@@ -36,10 +37,13 @@ __all__ = [
 CHILD = Path(__file__).with_name("cold_start_child.py")
 
 WORK_CALLS = 1000
-"""Single images that a child answers before its memory is read again."""
+"""Single rows that a child answers before its memory is read again; of a large model as many as fit into 2 s."""
 
 START_TIMEOUT = 60.0
 """Seconds after which a child counts as hanging: tens of times what a start from a slow SD card takes."""
+
+FREE_SIZE = 64
+"""Size of free dimensions (besides the batch) unless another is asked for."""
 
 PARTS = ("interpreter", "numpy_import", "predictor_import", "onnxruntime_import", "session_open", "first_run")
 
@@ -51,7 +55,7 @@ class Start:
     Attributes:
         parts_ns: one a name of `PARTS`, in ns; together they are the whole time.
         after_load_bytes: peak resident memory after the first answer.
-        after_work_bytes: the same after `WORK_CALLS` more images.
+        after_work_bytes: the same after ``work_calls`` more rows.
         memory_source: "VmHWM", or "ru_maxrss" where there is no /proc (on Linux that one includes the peak of
             the process that spawned it).
         without_bytecode: modules whose bytecode was not cached, so that Python compiled them in this start.
@@ -62,6 +66,7 @@ class Start:
     after_work_bytes: int
     memory_source: str
     without_bytecode: tuple[str, ...]
+    work_calls: int = WORK_CALLS
 
     @property
     def total_ns(self) -> int:
@@ -79,9 +84,9 @@ class ColdStart:
         total_ms: from spawn to first answer.
         interpreter_ms, numpy_import_ms, predictor_import_ms, onnxruntime_import_ms: each its own median.
         session_open_ms: read the file, check it, open the session.
-        first_run_ms: the first image.
+        first_run_ms: the first row.
         after_load_bytes, after_work_bytes, memory_source, without_bytecode: as in `Start`.
-        work_calls: images between the two readings of memory.
+        work_calls: rows between the two readings of memory, at least.
         samples: every start.
     """
 
@@ -110,12 +115,13 @@ class Installed:
     size_bytes: int | None
 
 
-def start_fresh(model: str, *, threads: int, timeout: float = START_TIMEOUT) -> Start:
-    """Start a Python process that opens the model and answers one image.
+def start_fresh(model: str, *, threads: int, free: int = FREE_SIZE, timeout: float = START_TIMEOUT) -> Start:
+    """Start a Python process that opens the model and answers one row.
 
     Args:
         model: an ``.onnx`` file.
         threads: threads that one run may use.
+        free: size of free dimensions.
         timeout: seconds after which the process is killed.
 
     Raises:
@@ -125,7 +131,7 @@ def start_fresh(model: str, *, threads: int, timeout: float = START_TIMEOUT) -> 
         raise ToolkitError("Python does not know its own executable, so no fresh process can be timed; use a venv")
     folder = str(Path(toolkit.__file__).parents[1])
     # -P keeps the current folder out of sys.path, as it is for an installed program.
-    command = [sys.executable, "-P", str(CHILD), model, str(threads), folder, str(WORK_CALLS)]
+    command = [sys.executable, "-P", str(CHILD), model, str(threads), folder, str(WORK_CALLS), str(free)]
     spawned = monotonic_ns()
     answer = ask_child(command, timeout)
     try:
@@ -137,6 +143,7 @@ def start_fresh(model: str, *, threads: int, timeout: float = START_TIMEOUT) -> 
             int(answer["after_work"]),
             str(answer["memory_source"]),
             tuple(answer["without_bytecode"]),
+            int(answer["work_calls"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ToolkitError(f"the cold-start process left out a figure ({error!r}); {_AGAIN}") from error
@@ -212,7 +219,7 @@ def summarize_starts(starts: Sequence[Start], warmup: int) -> ColdStart:
         first_run_ms=parts["first_run"],
         after_load_bytes=int(statistics.median(s.after_load_bytes for s in starts)),
         after_work_bytes=int(statistics.median(s.after_work_bytes for s in starts)),
-        work_calls=WORK_CALLS,
+        work_calls=min(start.work_calls for start in starts),
         memory_source=starts[0].memory_source,
         without_bytecode=starts[-1].without_bytecode,
         samples=tuple(starts),

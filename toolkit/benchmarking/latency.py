@@ -1,7 +1,8 @@
-"""How long one image takes, and how many images a second: every call's time kept, in integer nanoseconds."""
+"""How long one row takes, and how many rows a second: every call's time kept, in integer nanoseconds."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from toolkit.predictor import TensorInfo
+
 __all__ = [
     "Latency",
     "MIN_SAMPLES",
     "Throughput",
     "clock_overhead_ns",
-    "random_images",
+    "random_rows",
     "summarize_latency",
     "summarize_throughput",
     "thread_counts",
@@ -39,7 +42,7 @@ MOST_RUNS = 100
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of single-image calls, in nanoseconds.
+    """Times of calls with one row (an image or whatever the model takes), in nanoseconds.
 
     Attributes:
         n: samples.
@@ -72,11 +75,11 @@ class Latency:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Images a second at one batch size.
+    """Rows a second at one batch size.
 
     Attributes:
-        batch: images a run.
-        images_per_second: batch / the median time of a run.
+        batch: rows a run.
+        images_per_second: rows; batch / the median time of a run.
         n: runs.
         warmup: runs made before them and discarded.
         spread: as in `Latency`.
@@ -96,46 +99,62 @@ class Throughput:
         return self.spread > NOISE_BOUND
 
 
-def random_images(dtype: np.dtype[Any], shape: tuple[int, ...], n: int, seed: int) -> NDArray[Any]:
-    """Images to time with: uint8 over 0..255, or float32 over 0..1; of shape (n, *shape)."""
+def random_rows(tensor: TensorInfo, bounds: tuple[float, float], free: int, n: int, seed: int) -> NDArray[Any]:
+    """Rows to time with, evenly spread over a range.
+
+    Args:
+        tensor: the input; of integers both ends of the range occur, of truth values the range does not matter.
+        bounds: lowest and highest value.
+        free: size of its free dimensions.
+        n: how many rows.
+        seed: of the random numbers.
+    """
     generator = np.random.default_rng(seed)
-    if dtype == np.uint8:
-        return generator.integers(0, 256, (n, *shape), dtype=np.uint8)
-    return generator.random((n, *shape), dtype=np.float32)
+    shape, dtype = (n, *(free if size is None else size for size in tensor.shape)), tensor.dtype
+    if dtype.kind == "b":
+        return generator.integers(0, 2, shape).astype(bool)
+    if dtype.kind == "f":
+        low, high = bounds
+        values = generator.random(shape, np.float32)
+        # In float64, and clipped: rounding must not step over an end that the predictor guards.
+        return np.clip(low + values.astype(np.float64) * (high - low), low, high).astype(dtype)
+    limits = np.iinfo(dtype)
+    low, high = max(math.ceil(bounds[0]), limits.min), min(math.floor(bounds[1]), limits.max)
+    return generator.integers(low, high, shape, dtype=dtype.type, endpoint=True)
 
 
 def time_calls(
     call: Callable[[Any], object],
-    images: NDArray[Any],
+    rows: Sequence[Any] | NDArray[Any],
     *,
     calls: int,
     warmup: int,
     clock: Callable[[], int] = perf_counter_ns,
 ) -> tuple[int, ...]:
-    """The time of each of some calls, one image each, in ns.
+    """The time of each of some calls, one row each, in ns.
 
     Args:
         call: what is timed.
-        images: of shape (n, ...); taken in turn, over and over.
+        rows: what it is given; taken in turn, over and over.
         calls: how many are timed.
         warmup: how many come first and are discarded.
         clock: counts nanoseconds.
     """
-    turn = [images[i % len(images)] for i in range(max(calls, warmup))]
-    for image in turn[:warmup]:
-        call(image)
+    turn = [rows[i % len(rows)] for i in range(max(calls, warmup))]
+    for row in turn[:warmup]:
+        call(row)
     samples = [0] * calls
     for i in range(calls):
-        image = turn[i]
+        row = turn[i]
         start = clock()
-        call(image)
+        call(row)
         samples[i] = clock() - start
     return tuple(samples)
 
 
 def time_batches(
     run: Callable[[Any], object],
-    images: NDArray[Any],
+    rows: Any,
     *,
     seconds: float,
     most: int = MOST_RUNS,
@@ -145,17 +164,17 @@ def time_batches(
 
     Args:
         run: what is timed.
-        images: the batch, of shape (n, ...).
+        rows: the batch: an array, or arrays by input name.
         seconds: no run begins after this time.
         most: runs after which it is enough.
         clock: counts nanoseconds.
     """
-    run(images)
+    run(rows)
     samples = []
     end = clock() + int(seconds * 1e9)
     while True:
         start = clock()
-        run(images)
+        run(rows)
         now = clock()
         samples.append(now - start)
         if now >= end or len(samples) >= most:
@@ -205,7 +224,7 @@ def summarize_latency(rounds: Sequence[Sequence[int]], warmup: int) -> Latency:
 
 
 def summarize_throughput(rounds: Sequence[Sequence[int]], batch: int, warmup: int) -> Throughput:
-    """Images a second from the runs' times in ns, one sequence a round."""
+    """Rows a second from the runs' times in ns, one sequence a round."""
     spread = spread_of_medians(rounds)  # first: it refuses a median of zero
     samples = [s for r in rounds for s in r]
     return Throughput(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from toolkit.benchmarking.footprint import (
+    FREE_SIZE,
     ColdStart,
     Installed,
     Start,
@@ -23,7 +27,7 @@ from toolkit.benchmarking.latency import (
     Latency,
     Throughput,
     clock_overhead_ns,
-    random_images,
+    random_rows,
     summarize_latency,
     summarize_throughput,
     thread_counts,
@@ -31,20 +35,30 @@ from toolkit.benchmarking.latency import (
     time_calls,
 )
 from toolkit.benchmarking.rounds import NOISE_BOUND, Measurement, run_rounds
-from toolkit.errors import UsageError
+from toolkit.errors import InputError, UsageError
 from toolkit.predictor import ModelFile, Predictor, model_files
 from toolkit.progress import silent_step
 
 if TYPE_CHECKING:
     import os
 
+    from numpy.typing import NDArray
+
+    from toolkit.predictor import TensorInfo
     from toolkit.progress import Step
 
 __all__ = ["BenchReport", "BenchSettings", "FORMAT", "FileReport", "InputReport", "ThreadRun", "run_bench"]
 
-FORMAT = 1
+FORMAT = 2
 
 SWEEP_BATCH = 256
+"""Batch size of the thread sweep, unless the model is too large for it."""
+
+MOST_SECONDS = 1.0
+"""A large model gets fewer calls and smaller batches, so that none of them takes much longer than this in a round."""
+
+MOST_BATCH_BYTES = 64_000_000
+"""Inputs of one batch at most: a device has little memory, and a model's activations are a multiple of its inputs."""
 
 
 @dataclass(frozen=True)
@@ -53,67 +67,89 @@ class BenchSettings:
 
     Attributes:
         rounds: rounds kept; everything is measured once in each.
-        calls: single images a round, for each file.
+        calls: single rows a round, for each file; None: `DEFAULT_CALLS`, or as many as fit into `MOST_SECONDS`.
         threads: threads of one run, for everything but the thread sweep.
-        batches: batch sizes of the throughput.
+        batches: batch sizes of the throughput; of a model with a fixed batch size, the next multiples of it. Those that
+            would take too long or too much memory are left out.
         batch_seconds: time a round spends on each batch size.
-        seed: of the random images.
+        seed: of the random rows.
+        free_size: size of free dimensions; None: `FREE_SIZE`.
 
     Raises:
         UsageError: a value that cannot be measured with.
     """
 
     rounds: int = 10
-    calls: int = 2000
+    calls: int | None = None
+    default_calls: int = 2000
     threads: int = 1
     batches: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
     batch_seconds: float = 0.02
     seed: int = 0
+    free_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.rounds < 2:
             raise UsageError(f"rounds is {self.rounds}, expected 2 or more: one round cannot tell how noisy it is")
-        if self.calls < 1 or self.rounds * self.calls < MIN_SAMPLES:
+        calls = self.default_calls if self.calls is None else self.calls
+        if calls < 1 or self.rounds * calls < MIN_SAMPLES:
             raise UsageError(
-                f"{self.rounds} rounds of {self.calls} calls are too few for a p99.9, "
+                f"{self.rounds} rounds of {calls} calls are too few for a p99.9, "
                 f"expected {MIN_SAMPLES} calls or more in all; raise --calls or --rounds"
             )
         if self.threads < 1:
             raise UsageError(f"threads is {self.threads}, expected 1 or more")
+        if self.free_size is not None and self.free_size < 1:
+            raise UsageError(f"the size of free dimensions is {self.free_size}, expected 1 or more")
         if SWEEP_BATCH not in self.batches or min(self.batches) < 1:
             raise UsageError(
                 f"batches are {self.batches}, expected sizes of 1 or more, with {SWEEP_BATCH} for the thread sweep"
             )
 
-    @property
-    def sweep_calls(self) -> int:
-        """Single images a round in the thread sweep: a quarter, but enough for a p99.9."""
-        return min(self.calls, max(self.calls // 4, -(-MIN_SAMPLES // self.rounds)))
+    def calls_of(self, seconds: float, *, headline: bool) -> int:
+        """Single rows a round of a model that takes so long for one; in the thread sweep a quarter.
+
+        Never fewer than a p99.9 needs.
+        """
+        least = -(-MIN_SAMPLES // self.rounds)
+        calls = self.calls or max(least, min(self.default_calls, int(MOST_SECONDS / seconds)))
+        return calls if headline else min(calls, max(calls // 4, least))
+
+    def batches_of(self, seconds: float, row_bytes: int, fixed: int | None) -> tuple[int, ...]:
+        """Batch sizes for a model that takes so long and so much memory for one row."""
+        sizes = sorted({-(-batch // (fixed or 1)) * (fixed or 1) for batch in self.batches})
+        # Of a fixed batch size, one row takes as long as all.
+        most = min(MOST_SECONDS / seconds * (fixed or 1), MOST_BATCH_BYTES / max(row_bytes, 1))
+        return tuple(size for size in sizes if size <= most) or (sizes[0],)
 
     @classmethod
     def quick(cls) -> BenchSettings:
         """A first look in a few seconds."""
-        return cls(rounds=3, calls=1000, batch_seconds=0.01)
-
-    @property
-    def warmup(self) -> int:
-        """Calls discarded as each round begins: after them the caches hold this model, not the last one."""
-        return max(1, self.calls // 10)
+        return cls(rounds=3, default_calls=1000, batch_seconds=0.01)
 
 
 @dataclass(frozen=True)
 class InputReport:
-    """What the models were fed with."""
+    """What an input of the models was fed with: seeded random numbers, evenly spread.
 
+    Attributes:
+        name, dtype: of the input.
+        shape: of one row, free dimensions filled in.
+        low, high: the range of the numbers.
+        notes: what was chosen because the file does not say it.
+    """
+
+    name: str
     dtype: str
     shape: tuple[int, ...]
-    seed: int
-    note: str = "seeded random images; the time does not depend on the pixels' values"
+    low: float
+    high: float
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ThreadRun:
-    """One thread count of the sweep: single images, and batches of `SWEEP_BATCH`."""
+    """One thread count of the sweep: single rows, and batches of `SWEEP_BATCH` or what the model allows."""
 
     threads: int
     latency: Latency
@@ -128,7 +164,8 @@ class FileReport:
         name: the file's name.
         kind: "int8" or "float32".
         sha256, size_bytes: of the file.
-        input: what it was fed with.
+        inputs: what it was fed with.
+        call: what single rows went through: "classify", or "predict" where there are no classes.
         latency, throughput: with ``settings.threads`` threads.
         thread_sweep: thread counts rising, ``settings.threads`` among them.
         cold_start: fresh process to first answer, and its memory.
@@ -138,7 +175,8 @@ class FileReport:
     kind: str
     sha256: str
     size_bytes: int
-    input: InputReport
+    inputs: tuple[InputReport, ...]
+    call: str
     latency: Latency
     throughput: tuple[Throughput, ...]
     thread_sweep: tuple[ThreadRun, ...]
@@ -189,7 +227,6 @@ class BenchReport:
             samples: with every sample, or the figures alone.
         """
         value = asdict(self)
-        value["settings"]["warmup"] = self.settings.warmup
         for file, report in zip(value["files"], self.files, strict=True):
             file["latency"]["noisy"] = report.latency.noisy
             # The headline's samples are in the report already.
@@ -219,21 +256,71 @@ class _Subject:
         self.sha256, self.size = hashlib.sha256(data).hexdigest(), len(data)
         self.latency: dict[int, Measurement[tuple[int, ...]]] = {}
         self.batches: dict[tuple[int, int], Measurement[tuple[int, ...]]] = {}
-        for threads in counts:
-            predictor = Predictor(file.path, threads=threads)
+        predictors = {threads: Predictor(file.path, threads=threads) for threads in counts}
+        self.predictor = predictors[settings.threads]
+        self.free = settings.free_size or FREE_SIZE
+        self.inputs = tuple(self._fed(tensor) for tensor in self.predictor.inputs)
+        self.call = "predict" if self.predictor.classes is None else "classify"
+        self.predictors = predictors
+
+    def _fed(self, tensor: TensorInfo) -> InputReport:
+        notes = []
+        bounds = self.predictor.ranges.get(tensor.name)
+        if bounds is None:
+            bounds = (0.0, 255.0 if tensor.dtype == np.uint8 else 1.0)
+            notes.append("the file says no range")
+        if None in tensor.shape:
+            notes.append(f"free dimensions are {self.free}")
+        shape = tuple(self.free if size is None else size for size in tensor.shape)
+        return InputReport(tensor.name, str(tensor.dtype), shape, *bounds, tuple(notes))
+
+    def rows(self, count: int) -> dict[str, NDArray[Any]]:
+        """Random rows by input name."""
+        return {
+            tensor.name: random_rows(tensor, (fed.low, fed.high), self.free, count, self.settings.seed)
+            for tensor, fed in zip(self.predictor.inputs, self.inputs, strict=True)
+        }
+
+    def look(self) -> tuple[float, int]:
+        """Seconds and bytes of one row: the middle of a few calls after the first."""
+        rows = self.rows(1)
+        call, row = getattr(self.predictor, self.call), _singles(rows)[0]
+        try:
+            taken = time_calls(call, [row], calls=5, warmup=2)
+        except InputError as error:
+            if any(None in tensor.shape for tensor in self.predictor.inputs):
+                raise UsageError(f"free dimensions of size {self.free} do not suit: {error}; try --size") from error
+            raise
+        return max(statistics.median(taken), 1) / 1e9, sum(array.nbytes for array in rows.values())
+
+    def prepare(self, seconds: float, batches: tuple[int, ...], sweep: int) -> None:
+        """Set up what is measured.
+
+        Args:
+            seconds: that the slowest file takes for one row.
+            batches: sizes.
+            sweep: batch size of the thread sweep, one of them.
+        """
+        settings = self.settings
+        rows = self.rows(max(*batches, 32))
+        singles = _singles({name: array[:32] for name, array in rows.items()})
+        self.sweep, self.sizes, self.warmup = sweep, batches, {}
+        for threads, predictor in self.predictors.items():
             headline = threads == settings.threads
-            calls = settings.calls if headline else settings.sweep_calls
-            batches = settings.batches if headline else (SWEEP_BATCH,)
-            images = random_images(predictor.input_dtype, predictor.input_shape, max(batches), settings.seed)
+            calls = settings.calls_of(seconds, headline=headline)
+            self.warmup[threads] = max(1, calls // 10)  # after them the caches hold this model, not the last one
+            call = getattr(predictor, self.call)
             self.latency[threads] = Measurement(
-                partial(time_calls, predictor.classify, images[:32], calls=calls, warmup=settings.warmup)
+                partial(time_calls, call, singles, calls=calls, warmup=self.warmup[threads])
             )
-            for batch in batches:
-                self.batches[threads, batch] = Measurement(
-                    partial(time_batches, predictor.predict_batch, images[:batch], seconds=settings.batch_seconds)
+            for size in batches if headline else (sweep,):
+                batch = _alone({name: array[:size] for name, array in rows.items()})
+                self.batches[threads, size] = Measurement(
+                    partial(time_batches, predictor.predict_batch, batch, seconds=settings.batch_seconds)
                 )
-            self.input = InputReport(str(predictor.input_dtype), predictor.input_shape, settings.seed)
-        self.starts: Measurement[Start] = Measurement(partial(start_fresh, file.path, threads=settings.threads))
+        self.starts: Measurement[Start] = Measurement(
+            partial(start_fresh, self.file.path, threads=settings.threads, free=self.free)
+        )
 
     def report(self) -> FileReport:
         headline = self.settings.threads
@@ -242,11 +329,12 @@ class _Subject:
             kind=self.file.kind,
             sha256=self.sha256,
             size_bytes=self.size,
-            input=self.input,
+            inputs=self.inputs,
+            call=self.call,
             latency=self._latency(headline),
-            throughput=tuple(self._throughput(headline, batch) for batch in self.settings.batches),
+            throughput=tuple(self._throughput(headline, batch) for batch in self.sizes),
             thread_sweep=tuple(
-                ThreadRun(threads, self._latency(threads), self._throughput(threads, SWEEP_BATCH))
+                ThreadRun(threads, self._latency(threads), self._throughput(threads, self.sweep))
                 for threads in self.latency
             ),
             cold_start=summarize_starts(self.starts.results, warmup=1),
@@ -255,13 +343,23 @@ class _Subject:
     def _latency(self, threads: int) -> Latency:
         # The beginning of every round, and the whole of the first one.
         measurement = self.latency[threads]
-        discarded = self.settings.warmup * (self.settings.rounds + 1) + sum(len(c) for c in measurement.discarded)
+        discarded = self.warmup[threads] * (self.settings.rounds + 1) + sum(len(c) for c in measurement.discarded)
         return summarize_latency(measurement.results, discarded)
 
     def _throughput(self, threads: int, batch: int) -> Throughput:
         measurement = self.batches[threads, batch]
         discarded = self.settings.rounds + 1 + sum(len(runs) for runs in measurement.discarded)
         return summarize_throughput(measurement.results, batch, discarded)
+
+
+def _singles(rows: dict[str, NDArray[Any]]) -> list[Any]:
+    """One row each: an array where there is one input, as that is the shortest path."""
+    count = len(next(iter(rows.values())))
+    return [_alone({name: array[i, ...] for name, array in rows.items()}) for i in range(count)]
+
+
+def _alone(rows: dict[str, NDArray[Any]]) -> Any:
+    return next(iter(rows.values())) if len(rows) == 1 else rows
 
 
 def run_bench(
@@ -289,6 +387,15 @@ def run_bench(
     created = datetime.now(UTC).isoformat(timespec="seconds")
     counts = tuple(sorted({settings.threads, *thread_counts(cores)}))
     subjects = [_Subject(file, settings, counts) for file in model_files(path)]
+    tensors = [tensor for subject in subjects for tensor in subject.predictor.inputs]
+    if settings.free_size is not None and not any(None in tensor.shape for tensor in tensors):
+        raise UsageError(f"{path} has no free dimension besides the batch, so a size for it does nothing; drop it")
+    # All files are measured alike: as the largest allows.
+    looks = [subject.look() for subject in subjects]
+    seconds, row_bytes = max(look[0] for look in looks), max(look[1] for look in looks)
+    sizes = settings.batches_of(seconds, row_bytes, subjects[0].predictor.batch)
+    for subject in subjects:
+        subject.prepare(seconds, sizes, max((size for size in sizes if size <= SWEEP_BATCH), default=sizes[0]))
     # By figure and not by file, so that the files stand side by side in time.
     measurements: list[Measurement[Any]] = []
     measurements += [subject.latency[threads] for threads in counts for subject in subjects]

@@ -22,8 +22,13 @@ def bench(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look: 3 rounds of 1000 calls.")] = False,
     rounds: Annotated[int | None, typer.Option(help="Rounds; everything is timed in each.  [default: 10]")] = None,
-    calls: Annotated[int | None, typer.Option(help="Single images a round and file.  [default: 2000]")] = None,
+    calls: Annotated[
+        int | None, typer.Option(help="Single rows a round and file.  [default: 2000, fewer of a slow model]")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of one run; the thread sweep tries the others.")] = 1,
+    size: Annotated[
+        int | None, typer.Option(help="Size of free dimensions, such as a length.  [default: 64]", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Report to write.  [default: bench.json in the artifact]"),
@@ -32,8 +37,9 @@ def bench(
 ) -> None:
     """Time a model on this machine: latency, throughput, threads, cold start, memory and size.
 
-    Float32 and int8 are timed side by side in interleaved rounds. Every sample goes into the report, which for a
-    lone NAME.onnx is NAME.bench.json beside it. A "~" marks figures whose rounds disagree by more than 10 %.
+    Float32 and int8 are timed side by side in interleaved rounds, on random numbers in the range that the file names
+    (else 0 to 1, or 0 to 255 for uint8). Every sample goes into the report, which for a lone NAME.onnx is
+    NAME.bench.json beside it. A "~" marks figures whose rounds disagree by more than 10 %.
 
     \b
     Example:
@@ -45,7 +51,7 @@ def bench(
     from toolkit.cli.outputs import checked_report
     from toolkit.predictor import model_files
 
-    settings = _settings(quick, rounds, calls, threads)
+    settings = _settings(quick, rounds, calls, threads, size)
     target = artifact or default_artifact()
     if artifact is None:
         note(f"Timing {target}")
@@ -62,7 +68,7 @@ def bench(
     note(f"Report, every sample included: {place}")
 
 
-def _settings(quick: bool, rounds: int | None, calls: int | None, threads: int) -> "BenchSettings":
+def _settings(quick: bool, rounds: int | None, calls: int | None, threads: int, size: int | None) -> "BenchSettings":
     from dataclasses import replace
 
     from toolkit.benchmarking.report import BenchSettings
@@ -71,8 +77,9 @@ def _settings(quick: bool, rounds: int | None, calls: int | None, threads: int) 
     return replace(
         preset,
         rounds=preset.rounds if rounds is None else rounds,
-        calls=preset.calls if calls is None else calls,
+        calls=calls,
         threads=threads,
+        free_size=size,
     )
 
 
@@ -97,13 +104,17 @@ def _render(report: "BenchReport") -> None:
     threads = f"{report.settings.threads} thread{'s' if report.settings.threads > 1 else ''}"
     typer.echo(f"Machine: {report.host.hardware_line()}")
     typer.echo(f"Software: {report.host.software_line()}")
-    given = report.files[0].input
-    shape = " x ".join(map(str, given.shape))
-    typer.echo(f"Input: {given.dtype} of {shape}; {given.note}\n")
+    for given in report.files[0].inputs:
+        shape = " x ".join(map(str, given.shape)) or "one number"
+        notes = "".join(f"; {note}" for note in given.notes)
+        typer.echo(
+            f"Input '{given.name}': {given.dtype} of {shape}, seeded random {given.low:g} to {given.high:g}{notes}"
+        )
+    typer.echo()
     _latency_table(report, names, threads, table)
     table(
-        f"Throughput of predict_batch in images a second, by batch size ({threads})",
-        ["batch size", *(f"{batch:,}" for batch in report.settings.batches)],
+        f"Throughput of predict_batch in rows a second, by batch size ({threads})",
+        ["batch size", *(f"{point.batch:,}" for point in report.files[0].throughput)],
         [
             [name, *(_mark(f"{t.images_per_second:,.0f}", t.noisy) for t in file.throughput)]
             for name, file in zip(names, report.files, strict=True)
@@ -131,8 +142,8 @@ def _latency_table(report: "BenchReport", names: list[str], threads: str, table:
         row = [name, _mark(_us(t.p50_ns), t.noisy), *(_us(value) for value in times), f"{t.spread:.1%}"]
         rows.append([*row, f"{base / t.p50_ns:.2f}x"] if base is not None and compare else row)
     title = (
-        f"Latency of classify, one image, in us ({threads}, {first.n:,} calls in {report.settings.rounds} interleaved "
-        f"rounds, {first.warmup:,} warm-up calls discarded)"
+        f"Latency of {report.files[0].call}, one row, in us ({threads}, {first.n:,} calls in "
+        f"{report.settings.rounds} interleaved rounds, {first.warmup:,} warm-up calls discarded)"
     )
     table(title, [*columns, "speed vs float32"] if compare else columns, rows)
 
@@ -141,7 +152,7 @@ def _threads_table(report: "BenchReport", names: list[str], table: "Table") -> N
     sweeps = [file.thread_sweep for file in report.files]
     if len(sweeps[0]) < 2:
         return
-    columns = ["threads", *(f"{name}: {what}" for name in names for what in ("p50 in us", "images/s"))]
+    columns = ["threads", *(f"{name}: {what}" for name in names for what in ("p50 in us", "rows/s"))]
     rows = []
     for points in zip(*sweeps, strict=True):
         row = [str(points[0].threads)]
@@ -150,7 +161,7 @@ def _threads_table(report: "BenchReport", names: list[str], table: "Table") -> N
             row += [_mark(f"{point.throughput.images_per_second:,.0f}", point.throughput.noisy)]
         rows.append(row)
     batch = sweeps[0][0].throughput.batch
-    table(f"Thread sweep: p50 of one image, and throughput in batches of {batch}", columns, rows)
+    table(f"Thread sweep: p50 of one row, and throughput in batches of {batch}", columns, rows)
 
 
 def _start_table(report: "BenchReport", names: list[str], table: "Table") -> None:
@@ -162,7 +173,7 @@ def _start_table(report: "BenchReport", names: list[str], table: "Table") -> Non
         ("  import predictor", [f"{s.predictor_import_ms:,.1f}" for s in starts]),
         ("  import onnxruntime", [f"{s.onnxruntime_import_ms:,.1f}" for s in starts]),
         ("  check and open file", [f"{s.session_open_ms:,.1f}" for s in starts]),
-        ("  first image", [f"{s.first_run_ms:,.2f}" for s in starts]),
+        ("  first row", [f"{s.first_run_ms:,.2f}" for s in starts]),
     )
     table(
         f"Cold start in ms: from a fresh process to its first answer (median of {starts[0].n}, files in page cache)",
@@ -171,7 +182,7 @@ def _start_table(report: "BenchReport", names: list[str], table: "Table") -> Non
     )
     table(
         "Size and memory",
-        ["", "file", "size", "peak memory, loaded", f"after {starts[0].work_calls:,} images"],
+        ["", "file", "size", "peak memory, loaded", f"after {starts[0].work_calls:,} rows"],
         [
             [
                 name,

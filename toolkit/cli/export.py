@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import options
+from toolkit.cli import options, own_model
 from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 
 
 def export(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Artifact folder, or .keras or .h5 file.  [default: exported/mlp, else the reference]"),
+        typer.Argument(
+            help="Artifact folder, .keras or .h5 file, or SavedModel folder.  [default: exported/mlp, else the reference]"
+        ),
     ] = None,
     output: options.Output = None,
     quantize: options.Quantize = None,
@@ -24,11 +26,20 @@ def export(
     percentile: options.Percentile = None,
     calibration_images: options.CalibrationImages = None,
     keep_float: options.KeepFloat = None,
-    input_dtype: options.InputDtype = "uint8",
+    calibration: own_model.Calibration = None,
+    test: own_model.TestRows = None,
+    classes: own_model.Classes = None,
+    task: own_model.Tasks = None,
+    metric: own_model.Metrics = None,
+    input_dtype: options.InputDtype = None,
+    input_scale: own_model.InputScale = None,
+    input_offset: own_model.InputOffset = None,
     data: options.DataFolder = None,
     max_difference: options.MaxDifference = None,
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
+    max_relative_error: own_model.MaxRelativeError = None,
+    max_metric_change: own_model.MaxMetricChange = None,
     keep_failed: options.KeepFailed = False,
     cpu: CpuNames = None,
     cpu_images: CpuImages = None,
@@ -41,15 +52,18 @@ def export(
     It goes into the model's own folder (exported/NAME for NAME.keras), and is published only if every gate holds. A
     failed gate exits 1 and leaves what was there untouched.
 
+    A model of your own brings its rows: --test to verify on, --calibration for static int8. A model that was trained
+    here, or takes 28x28 and gives ten values, has Fashion-MNIST.
+
     \b
     Example:
         toolkit export exported/mlp --quantize
+        toolkit export my.keras --quantize --calibration calib.npz --test test.npz
     """
-    from dataclasses import replace
-
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
     from toolkit.cli.rendering import print_verification
+    from toolkit.verification.metrics import metrics_from
 
     folder, gives = options.folder_and_output(output)
     recipe = options.recipe_of_quantization(
@@ -64,16 +78,19 @@ def export(
     )
     chosen = options.export_options_from(
         recipe,
-        input_dtype=input_dtype,
         output=gives,
-        max_difference=max_difference,
-        min_agreement=min_agreement,
-        max_accuracy_drop=max_accuracy_drop,
+        limits=options.limits_from(
+            max_difference, min_agreement, max_accuracy_drop, max_relative_error, max_metric_change
+        ),
+        raw=own_model.raw_input(input_dtype, input_scale, input_offset),
+        data=own_model.own_data(calibration, test, classes, data),
+        tasks=own_model.tasks_from(task),
+        metrics=metrics_from(metric or []),
         keep_failed=keep_failed,
+        cpus=chosen_cpus(cpu, cpu_images),
         custom=custom,
         unsafe=unsafe,
     )
-    chosen = replace(chosen, cpus=chosen_cpus(cpu, cpu_images))
     source = model or default_artifact()
     if model is None:
         note(f"Exporting {source}")
@@ -82,7 +99,7 @@ def export(
 
     try:
         with steps("Verifying") as step:
-            manifest, report = export_artifact(source, folder, load(data, note), chosen, note, step)
+            manifest, report = export_artifact(source, folder, lambda: load(data, note), chosen, note, step)
     except FailedGatesError as failure:
         print_verification(failure.report, to_stderr=True)
         raise
@@ -92,5 +109,6 @@ def export(
         return
     print_verification(report)
     quoted = shlex.quote(str(folder))
-    then = f"predict -m {quoted} {quoted}/samples/*.png" if input_dtype == "uint8" else f"bench {quoted}"
+    samples = sorted(path.suffix for path in (folder / "samples").iterdir())
+    then = f"predict -m {quoted} {quoted}/samples/*{samples[0]}" if samples else f"bench {quoted}"
     print(f"Published {folder}: {', '.join(manifest.files)}\nNext: toolkit {then}")  # noqa: T201 - the command's output

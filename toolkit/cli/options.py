@@ -119,7 +119,13 @@ CalibrationImages = Annotated[
     int | None, typer.Option(help="Training images that static calibration sees.  [default: 2000]")
 ]
 InputDtype = Annotated[
-    str, typer.Option("--input", metavar="uint8|float32", help="Raw pixels, or the Keras model's own input.")
+    str | None,
+    typer.Option(
+        "--input",
+        metavar="uint8|int8|float32",
+        help="Raw integers that the file scales itself, or the Keras model's own input.  [default: raw pixels where the "
+        "scale is known]",
+    ),
 ]
 Custom = Annotated[
     list[str] | None,
@@ -154,7 +160,13 @@ def recipe_from(hidden: str | None, **settings: Any) -> Any:
     return RECIPES["default"].override(hidden=sizes, **settings)
 
 
-def limits_from(max_difference: float | None, min_agreement: float | None, max_accuracy_drop: float | None) -> Any:
+def limits_from(
+    max_difference: float | None,
+    min_agreement: float | None,
+    max_accuracy_drop: float | None,
+    max_relative_error: float | None = None,
+    max_metric_change: float | None = None,
+) -> Any:
     """The gates' limits, with what the command line gives instead of the defaults.
 
     Raises:
@@ -166,6 +178,8 @@ def limits_from(max_difference: float | None, min_agreement: float | None, max_a
         "float32_max_abs": max_difference,
         "int8_min_agreement": min_agreement,
         "int8_max_accuracy_drop": max_accuracy_drop,
+        "int8_max_relative_error": max_relative_error,
+        "max_metric_change": max_metric_change,
     }
     return dataclasses.replace(Limits(), **{name: value for name, value in given.items() if value is not None})
 
@@ -255,30 +269,41 @@ def folder_and_output(values: list[str] | None) -> tuple[Path | None, str]:
 def export_options_from(
     quantization: Any,
     *,
-    input_dtype: str,
     output: str,
-    max_difference: float | None,
-    min_agreement: float | None,
-    max_accuracy_drop: float | None,
-    keep_failed: bool,
+    limits: Any,
+    raw: Any = None,
+    data: Any = None,
+    tasks: dict[str, str] | None = None,
+    metrics: Any = (),
+    keep_failed: bool = False,
+    cpus: Any = None,
     custom: list[str] | None = None,
     unsafe: bool = False,
 ) -> Any:
     """What to export, as the command line gives it.
 
     Raises:
-        UsageError: a value that makes no sense, or an option that would do nothing.
+        UsageError: an option that would do nothing.
     """
     from toolkit.errors import UsageError
-    from toolkit.pipeline import ExportOptions
+    from toolkit.other_cpus import OtherCpus
+    from toolkit.pipeline import ExportOptions, OwnData, RawInput
 
-    if input_dtype not in ("uint8", "float32"):
-        raise UsageError(f"--input is {input_dtype!r}, expected uint8 or float32")
-    idle = {"--min-agreement": min_agreement is not None, "--max-accuracy-drop": max_accuracy_drop is not None}
-    if quantization is None and any(idle.values()):
-        names = ", ".join(name for name, given in idle.items() if given)
+    of_int8 = ("int8_min_agreement", "int8_max_accuracy_drop", "int8_max_relative_error")
+    idle = [name for name in of_int8 if getattr(limits, name) != getattr(type(limits)(), name)]
+    if quantization is None and idle:
+        names = ", ".join("--" + name.removeprefix("int8_").replace("_", "-") for name in idle)
         raise UsageError(f"without --quantize, {names} would do nothing; add --quantize, or drop it")
-    limits = limits_from(max_difference, min_agreement, max_accuracy_drop)
     return ExportOptions(
-        quantization, input_dtype, output, limits, keep_failed, custom=tuple(custom or ()), unsafe=unsafe
+        quantization,
+        raw=raw or RawInput(),
+        output=output,
+        data=data or OwnData(),
+        tasks=tasks or {},
+        metrics=tuple(metrics),
+        limits=limits,
+        keep_failed=keep_failed,
+        cpus=cpus or OtherCpus(),
+        custom=tuple(custom or ()),
+        unsafe=unsafe,
     )

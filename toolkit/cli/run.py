@@ -41,8 +41,6 @@ def run(
     Example:
         toolkit run --epochs 20 --output exported/quick
     """
-    from dataclasses import replace
-
     from toolkit.benchmarking.fresh import time_artifact
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.rendering import print_summary, print_verification, summary, training_progress
@@ -71,14 +69,11 @@ def run(
     )
     chosen = options.export_options_from(
         quantization,
-        input_dtype="uint8",
         output=gives,
-        max_difference=max_difference,
-        min_agreement=min_agreement,
-        max_accuracy_drop=max_accuracy_drop,
+        limits=options.limits_from(max_difference, min_agreement, max_accuracy_drop),
         keep_failed=keep_failed,
+        cpus=chosen_cpus(cpu, cpu_images),
     )
-    chosen = replace(chosen, cpus=chosen_cpus(cpu, cpu_images))
     from toolkit.data import load
     from toolkit.pipeline import FailedGatesError, run_line
 

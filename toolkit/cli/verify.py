@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import options
+from toolkit.cli import options, own_model
 from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 
 
@@ -18,10 +18,14 @@ def verify(
         Path | None,
         typer.Option("--output", "-o", help="Where the report goes.  [default: parity.json in the artifact]"),
     ] = None,
+    test: own_model.TestRows = None,
+    metric: own_model.Metrics = None,
     data: options.DataFolder = None,
     max_difference: options.MaxDifference = None,
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
+    max_relative_error: own_model.MaxRelativeError = None,
+    max_metric_change: own_model.MaxMetricChange = None,
     flips: Annotated[int | None, typer.Option(help="How many flipped images to list.  [default: 10]", min=0)] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show int8's error by layer, even if all is well.")] = False,
     cpu: CpuNames = None,
@@ -49,11 +53,16 @@ def verify(
     from toolkit.cli.outputs import checked_report
     from toolkit.cli.rendering import print_verification
     from toolkit.errors import UsageError
+    from toolkit.verification.metrics import metrics_from
 
+    if data is not None and test is not None:
+        raise UsageError("--data names Fashion-MNIST, which is not used with --test; drop it")
     if json and flips is not None:
         raise UsageError("--flips does nothing with --json, which always has every flipped image; drop one of them")
     cpus = chosen_cpus(cpu, cpu_images)
-    limits = options.limits_from(max_difference, min_agreement, max_accuracy_drop)
+    limits = options.limits_from(
+        max_difference, min_agreement, max_accuracy_drop, max_relative_error, max_metric_change
+    )
     folder = artifact or default_artifact()
     if artifact is None:
         note(f"Verifying {folder}")
@@ -72,7 +81,17 @@ def verify(
     target = checked_report(output or folder / "parity.json", "parity.json")
     with steps("Verifying") as step:
         report = verify_artifact(
-            folder, load(data, note), limits, note, step, cpus, layers=layers, custom=custom or (), unsafe=unsafe
+            folder,
+            test,
+            lambda: load(data, note),
+            limits,
+            note,
+            step,
+            cpus,
+            metrics=metrics_from(metric or []),
+            layers=layers,
+            custom=custom or (),
+            unsafe=unsafe,
         )
     if json:
         print_json(report.to_json())
@@ -88,7 +107,7 @@ def verify(
 
         options_again = QuantizationRecipe(**{**recipe, "keep_float": tuple(recipe.get("keep_float", ()))}).options()
         input_dtype, gives = contract_of(folder)
-        options_again += ["--input=float32"] if input_dtype == "float32" else []
+        options_again += [f"--input={input_dtype}"] if input_dtype == "float32" and test is None else []
         options_again += [f"--output={gives}"] if gives != "probabilities" else []
         again = f"try: {shlex.join(['toolkit', 'export', str(folder), *options_again])}"
         raise FailedGatesError(report, f"see {target} for every flipped image", again)

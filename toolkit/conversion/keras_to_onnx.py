@@ -1,190 +1,189 @@
-"""A Keras image classifier to a float32 ONNX file that takes raw pixels."""
+"""A model of a person's own as a float32 ONNX file, with the scaling of raw integers inside the graph."""
 
 from __future__ import annotations
 
-import logging
-import re
-import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from toolkit.conversion.metadata import ExportedFile, finish, write_metadata
+from toolkit.conversion.fold import fold_affine
+from toolkit.conversion.metadata import ExportedFile, OutputContract, finish, write_metadata
+from toolkit.conversion.naming import name_like_keras
+from toolkit.conversion.routes import OPSETS, convert, quiet_converters, rename_tensors
+from toolkit.conversion.tasks import last_operators, tasks_of
+from toolkit.conversion.tidy import constant_shapes, drop_unused, put_scaling, set_contract
 from toolkit.errors import ModelError, UsageError
-from toolkit.keras_model import import_keras
 from toolkit.predictor import LOGITS, PROBABILITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["INPUT", "OPSET", "OUTPUTS", "export_float32", "quiet_converters"]
+    from toolkit.conversion.contract import FileInput
+    from toolkit.keras_model.source import SourceModel
 
-INPUT = "image"
-OUTPUTS = {"probabilities": [PROBABILITIES], "logits": [LOGITS], "both": [PROBABILITIES, LOGITS]}
-"""What an exported file can be asked to give."""
+__all__ = ["GIVES", "OPSETS", "Exported", "Wishes", "check_weights", "export_float32", "quiet_converters"]
 
-# The lowest opset whose Softmax and per-axis DequantizeLinear mean what today's do; older runtimes load it.
-OPSET = 13
+GIVES = ("probabilities", "logits", "both")
+"""What a classifier's file can be asked to give."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person says of the outputs of the file to be written.
+
+    Attributes:
+        gives: "probabilities" for the model's own answer, "logits" for what goes into the softmax at its end, or both.
+        tasks: by output name, see `tasks_of`.
+        class_names: of the classes of the first output that has classes; None where they are not known.
+        class_outputs: see `tasks_of`.
+        usual_names: call the answer of a classifier that ends in a softmax "probabilities", whatever the model calls it.
+    """
+
+    gives: str = "probabilities"
+    tasks: Mapping[str, str] | None = None
+    class_names: Sequence[str] | None = None
+    class_outputs: Sequence[str] = ()
+    usual_names: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A float32 file, and how it came to be.
+
+    Attributes:
+        file: as it stands on disk.
+        outputs: its outputs in order.
+        class_names: of the first output with classes; their numbers where nobody named them; None without classes.
+        of_source: the model's own output behind each output of the file.
+        route: "tf2onnx" or "Keras export".
+        refused: what the first route said where the second was taken.
+        folded: scales and shifts a channel that were folded into weights (batch normalization).
+    """
+
+    file: ExportedFile
+    outputs: list[OutputContract]
+    class_names: list[str] | None
+    of_source: dict[str, str]
+    route: str
+    refused: str | None
+    folded: int
 
 
 def export_float32(
-    model: Any,
-    path: Path,
-    *,
-    class_names: Sequence[str],
-    source_sha256: str,
-    input_dtype: str,
-    output: str = "probabilities",
-) -> ExportedFile:
-    """Write a Keras image classifier as ONNX, with the preprocessing inside the graph.
-
-    tf2onnx's own Keras door is broken for Keras 3, so the model goes through a ``tf.function`` with an explicit
-    signature, which also keeps the batch dimension free and lets input and output be named.
+    source: SourceModel, path: Path, inputs: Sequence[FileInput], wishes: Wishes, *, source_sha256: str
+) -> Exported:
+    """Write a model as ONNX.
 
     Args:
-        model: takes float32 pixels divided by 255, gives probabilities of shape (batch, classes).
+        source: any Keras model or SavedModel.
         path: the file to write.
-        class_names: one a class.
-        source_sha256: of the .keras file, kept in the metadata.
-        input_dtype: "uint8" (raw pixels) or "float32" (the Keras model's own input).
-        output: a key of `OUTPUTS`.
+        inputs: what the file takes, of `file_inputs`.
+        wishes: what it gives.
+        source_sha256: of the source file, kept in the metadata.
 
     Raises:
-        UsageError: logits are asked of a model that does not end in a softmax.
-        ModelError: the model has another shape of input or output, a weight that is no number, or an operator that
-            cannot be converted.
+        UsageError: logits are asked of a model that does not end in a softmax, or a task that an output cannot have.
+        ModelError: a weight is no number, or an operation cannot be converted.
     """
-    check_contract(model, len(class_names))
-    import_keras()
-    import tensorflow as tf
-    import tf2onnx
+    check_weights(source)
+    converted = convert(source)
+    model = converted.model
+    set_contract(model, source)
+    constant_shapes(model)
+    name_like_keras(model, source)
+    folded = fold_affine(model)
+    put_scaling(model, inputs)
+    drop_unused(model)
+    tasks = tasks_of(model, source, wished=wishes.tasks, class_outputs=wishes.class_outputs)
+    renamed = {spec.name: spec.name for spec in source.outputs}
+    if len(renamed) == 1 and (wishes.usual_names or wishes.gives != PROBABILITIES):
+        renamed = {
+            name: PROBABILITIES if operator == "Softmax" and tasks[name] == "classification" else name
+            for name, operator in last_operators(model).items()
+        }
+        rename_tensors(model, renamed)
+    of_source = {renamed[spec.name]: spec.name for spec in source.outputs}
+    outputs = _outputs(model, {renamed[name]: task for name, task in tasks.items()})
+    if wishes.gives != PROBABILITIES:
+        outputs = _give_logits(model, outputs, both=wishes.gives == "both")
+        (own,) = of_source.values()
+        of_source = {output.name: own for output in outputs}
+    class_names = _class_names(model, outputs, wishes.class_names)
+    write_metadata(
+        model, inputs=inputs, outputs=outputs, class_names=class_names, source_sha256=source_sha256, quantization=None
+    )
+    file = finish(model, path, "float32")
+    return Exported(file, outputs, class_names, of_source, converted.route, converted.refused, folded)
 
-    signature = (tf.TensorSpec([None, *model.input_shape[1:]], getattr(tf, input_dtype), name=INPUT),)
 
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # tensorflow is untyped
-    def forward(image: Any) -> Any:
-        pixels = image if input_dtype == "float32" else tf.cast(image, tf.float32) / 255.0
-        return {PROBABILITIES: model(pixels, training=False)}
-
-    try:
-        with quiet_converters():
-            converted, _ = tf2onnx.convert.from_function(forward, input_signature=signature, opset=OPSET)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"tf2onnx cannot convert the model '{model.name}': {reason}") from error
-    _free_batch(converted)
-    _name_like_keras(converted, model)
-    if output != "probabilities":
-        _give_logits(converted, OUTPUTS[output])
-    write_metadata(converted, class_names=class_names, source_sha256=source_sha256, quantization=None)
-    return finish(converted, path, "float32")
-
-
-def check_contract(model: Any, classes: int) -> None:
-    """The model is an image classifier of the supported form, and every weight is a number.
+def check_weights(source: SourceModel) -> None:
+    """Every weight is a number.
 
     Raises:
-        ModelError: it is not.
+        ModelError: one is not.
     """
-    shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
-    if shapes != ((None, 28, 28), (None, classes)):
-        raise ModelError(
-            f"the Keras model maps {shapes[0]} to {shapes[1]}; this version exports classifiers that map "
-            f"(None, 28, 28) to (None, {classes})"
-        )
-    for weight in model.weights:
-        if not np.isfinite(np.asarray(weight)).all():
-            raise ModelError(f"weight {weight.path} holds NaN or infinity; train the model again")
+    for path, weight in source.weights.items():
+        values = np.asarray(weight)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ModelError(f"weight {path} holds NaN or infinity; train the model again")
 
 
-def _free_batch(model: onnx.ModelProto) -> None:
-    """Give the free dimension its name, instead of a counter."""
-    for value in (*model.graph.input, *model.graph.output):
-        dimension = value.type.tensor_type.shape.dim[0]
-        dimension.Clear()
-        dimension.dim_param = "batch"
+def _outputs(model: onnx.ModelProto, tasks: Mapping[str, str]) -> list[OutputContract]:
+    last = last_operators(model)
+    found = []
+    for value in model.graph.output:
+        bounded = tasks[value.name] != "values" and last[value.name] in ("Softmax", "Sigmoid")
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+        found.append(OutputContract(value.name, dtype, tasks[value.name], [0.0, 1.0] if bounded else None))
+    return found
 
 
-def _give_logits(model: onnx.ModelProto, wanted: Sequence[str]) -> None:
+def _class_names(
+    model: onnx.ModelProto, outputs: Sequence[OutputContract], given: Sequence[str] | None
+) -> list[str] | None:
+    """The names of the first output with classes, held against its size."""
+    first = next((output for output in outputs if output.task in ("classification", "binary")), None)
+    if first is None:
+        if given:
+            raise UsageError(
+                f"{len(given)} class names were given, but no output of the model has classes (its outputs are "
+                f"{', '.join(f'{output.name}: {output.task}' for output in outputs)}); leave out --classes"
+            )
+        return None
+    value = next(value for value in model.graph.output if value.name == first.name)
+    count = 2 if first.task == "binary" else value.type.tensor_type.shape.dim[1].dim_value
+    if given is None:
+        return [str(number) for number in range(count)] if first.task == "classification" else None
+    if len(given) != count:
+        raise UsageError(f"{len(given)} class names were given, but the model tells {count} classes apart; give {count}")
+    return list(given)
+
+
+def _give_logits(model: onnx.ModelProto, outputs: list[OutputContract], *, both: bool) -> list[OutputContract]:
     """Make what goes into the softmax at the end an output, beside the probabilities or instead of them."""
     graph = model.graph
-    softmax = next(node for node in graph.node if PROBABILITIES in node.output)
+    makers = {name: node for node in graph.node for name in node.output}
+    if len(outputs) != 1 or outputs[0].task != "classification":
+        what = ", ".join(f"{output.name}: {output.task}" for output in outputs)
+        raise UsageError(f"the model gives {what}, so it has no logits beside its answer; leave out --output")
+    softmax = makers[outputs[0].name]
     if softmax.op_type != "Softmax":
         raise UsageError(
             f"the model ends in {softmax.op_type}, not in a Softmax, so it has no logits beside its answer; leave out "
             "--output"
         )
-    inner = softmax.input[0]
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [LOGITS if name == inner else name for name in names]
+    rename_tensors(model, {softmax.input[0]: LOGITS})
+    makers[softmax.input[0]].name = LOGITS
     logits = onnx.ValueInfoProto()
     logits.CopyFrom(graph.output[0])
     logits.name = LOGITS
     graph.output.append(logits)
-    if PROBABILITIES not in wanted:
-        graph.node.remove(softmax)
-        graph.output.pop(0)
-
-
-def _name_like_keras(model: onnx.ModelProto, keras_model: Any) -> None:
-    """Name tensors and nodes after the Keras layers and weights that they come from, without counters.
-
-    A weight's tensor gets the weight's own path, such as ``hidden_1/kernel``; everything else the layer's name and
-    the operation's.
-    """
-    paths = {(w.shape, np.asarray(w).tobytes()): w.path for w in keras_model.weights}
-    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
-    taken = set(kept)
-    renamed: dict[str, str] = {}
-
-    def rename(name: str, wish: str) -> None:
-        number, found = 1, wish
-        while found in taken:
-            number += 1
-            found = f"{wish}_{number}"
-        taken.add(found)
-        renamed[name] = found
-
-    for tensor in model.graph.initializer:
-        array = numpy_helper.to_array(tensor)
-        rename(tensor.name, paths.get((array.shape, array.tobytes()), _plain(tensor.name, keras_model)))
-    for node in model.graph.node:
-        for output in node.output:
-            if output not in kept:
-                rename(output, _plain(output, keras_model))
-    for tensor in model.graph.initializer:
-        tensor.name = renamed[tensor.name]
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
-        node.name = node.output[0]
-    model.graph.name = keras_model.name
-
-
-def _plain(name: str, keras_model: Any) -> str:
-    """A converter's name without its counters and without the model's own name in front."""
-    layers = {layer.name for layer in keras_model.layers}
-    parts = []
-    for part in re.sub(r"(__\d+)?(:\d+)?$", "", name).split("/"):
-        bare = re.sub(r"_\d+$", "", part)
-        if bare != keras_model.name:
-            parts.append(bare if bare in layers else part)
-    return "/".join(parts)
-
-
-@contextmanager
-def quiet_converters() -> Iterator[None]:
-    """Hold back what tf2onnx and the quantizer log below an error; they log through the root logger too."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    added = OutputContract(LOGITS, outputs[0].dtype, "classification", None)
+    if both:
+        return [*outputs, added]
+    graph.node.remove(softmax)
+    graph.output.pop(0)
+    return [added]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ import onnx
 
 from toolkit import __version__
 from toolkit.errors import ModelError
-from toolkit.predictor import PROBABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["ExportedFile", "finish", "write_metadata"]
+    from toolkit.conversion.contract import FileInput
+
+__all__ = ["ExportedFile", "OutputContract", "copy_metadata", "finish", "write_metadata"]
 
 # The first onnxruntime release that lists each opset as supported (its "Compatibility" page, table of versions), for
 # the opsets that this package writes; its IR version is never the newer of the two.
@@ -49,29 +51,51 @@ class ExportedFile:
     onnxruntime: str
 
 
+@dataclass(frozen=True)
+class OutputContract:
+    """One output of an exported file: name, dtype, task (see `toolkit.conversion.tasks`), range of values if bounded.
+
+    The range of classes is [0, 1] for probabilities and None for logits.
+    """
+
+    name: str
+    dtype: str
+    task: str
+    range: list[float] | None
+
+
 def write_metadata(
-    model: onnx.ModelProto, *, class_names: Sequence[str], source_sha256: str, quantization: str | None
+    model: onnx.ModelProto,
+    *,
+    inputs: Sequence[FileInput],
+    outputs: Sequence[OutputContract],
+    class_names: Sequence[str] | None,
+    source_sha256: str,
+    quantization: str | None,
 ) -> None:
-    """Put class names, input contract, toolkit version and source hash into ``metadata_props``."""
-    given = model.graph.input[0]
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type).name
+    """Put class names, contract, toolkit version and source hash into ``metadata_props``."""
     contract = {
-        "inputs": [{"name": given.name, "dtype": dtype, "range": [0, 255] if dtype == "uint8" else [0, 1]}],
-        "outputs": [
-            {"name": answer.name, "dtype": "float32", "range": [0, 1] if answer.name == PROBABILITIES else None}
-            for answer in model.graph.output
-        ],
+        "inputs": [{"name": given.name, "dtype": given.dtype, "range": given.range} for given in inputs],
+        "outputs": [dataclasses.asdict(output) for output in outputs],
     }
     facts = {
         "toolkit.version": __version__,
-        "toolkit.class_names": json.dumps(list(class_names)),
         "toolkit.contract": json.dumps(contract),
         "toolkit.source_sha256": source_sha256,
     }
+    if class_names is not None:
+        facts["toolkit.class_names"] = json.dumps(list(class_names))
     if quantization is not None:
         facts["toolkit.quantization"] = quantization
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, facts)
+
+
+def copy_metadata(source: onnx.ModelProto, model: onnx.ModelProto, quantization: str) -> None:
+    """The float32 file's facts for the file that was quantized from it."""
+    facts = {entry.key: entry.value for entry in source.metadata_props if entry.key.startswith("toolkit.")}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {**facts, "toolkit.quantization": quantization})
 
 
 def finish(model: onnx.ModelProto, path: Path, kind: str) -> ExportedFile:

@@ -14,10 +14,10 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from toolkit.conversion.calibration import METHOD_OF, calibrate
-from toolkit.conversion.edits import is_pixels, part_activations, take_raw_pixels
-from toolkit.conversion.keras_to_onnx import quiet_converters
-from toolkit.conversion.layers import float_nodes, weighted_layers
-from toolkit.conversion.metadata import ExportedFile, finish, write_metadata
+from toolkit.conversion.edits import part_activations, raw_form, take_raw_input
+from toolkit.conversion.routes import quiet_converters
+from toolkit.conversion.layers import float_nodes, float_weights, quantized_nodes, weighted_layers
+from toolkit.conversion.metadata import ExportedFile, copy_metadata, finish
 from toolkit.conversion.saturation import layer_loads, portable_overrides
 from toolkit.errors import InputError, ModelError, ToolkitError
 
@@ -34,12 +34,6 @@ INT4_BLOCK = 32
 """Weights that share a scale in an int4 file. On the reference model 32 costs 4 % more bytes than 128 and keeps 98.9 %
 of Keras' labels instead of 98.0 %."""
 
-# What a static int8 file quantizes. Relu is an operator of its own here so that its output is what is quantized.
-# Gemm's own output is not: the runtime drops a Relu before a QuantizeLinear with zero point 0, and the last Gemm's
-# logits stay float. A layer without bias stays a MatMul.
-_OPERATORS = ("Gemm", "MatMul", "Relu")
-
-
 @dataclass(frozen=True)
 class QuantizationResult:
     """A quantized file.
@@ -47,11 +41,13 @@ class QuantizationResult:
     Attributes:
         file: as it stands on disk.
         tensors: dtype, scale and zero point of each quantized tensor by name.
+        kept_float: Keras layers whose weights stayed in float.
         warnings: what calibration found doubtful, each with what follows.
     """
 
     file: ExportedFile
     tensors: dict[str, dict[str, Any]]
+    kept_float: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -61,16 +57,17 @@ def quantize(
     recipe: QuantizationRecipe,
     calibration: Iterable[dict[str, NDArray[Any]]],
     *,
-    class_names: Sequence[str],
-    source_sha256: str,
+    layers: Sequence[str] = (),
 ) -> QuantizationResult:
     """Quantize an exported float32 file.
 
     int8 files are in QDQ form, standard operators only. Weights are int8, symmetric, with portable scales unless the
-    recipe says otherwise. Static: activations are uint8, their ranges from calibration; logits and softmax stay float,
-    so probabilities are not rounded to steps of 1/255. An 8-bit image is the quantized form of image/255 (scale 1/255,
-    zero point 0), so the first activation gets exactly these parameters and the graph takes the raw pixels as they
-    are: no cast, no multiplication and no QuantizeLinear at the input. int4 files use the runtime's own operator
+    recipe says otherwise; those of convolutions have one scale a channel, whose ranges differ by orders of magnitude
+    once a batch normalization is folded in, and which cost the runtime nothing there. Static: activations are uint8,
+    their ranges from calibration; what no layer in 8 bits takes stays float, so answers are not rounded to 256 steps.
+    A raw uint8 input is the quantized form of what the graph makes of it where that is its scale and a whole zero
+    point: then the first activation gets exactly these parameters and the graph takes the raw values as they are, with
+    no cast, no multiplication and no QuantizeLinear at the input. int4 files use the runtime's own operator
     MatMulNBits.
 
     Args:
@@ -78,8 +75,7 @@ def quantize(
         target: the file to write.
         recipe: method and calibration.
         calibration: training data as the file's own inputs by name, in batches; read once, and only by "static".
-        class_names: kept in the metadata.
-        source_sha256: of the .keras file, kept in the metadata.
+        layers: the Keras model's layers.
 
     Raises:
         InputError: calibration data of the wrong shape or dtype, or none.
@@ -88,27 +84,34 @@ def quantize(
     """
     graph = onnx.load(source)
     if not weighted_layers(graph):
-        raise ModelError(f"nothing in {source.name} could be quantized; export it without --quantize")
+        raise _nothing(source, graph, layers)
     model, constant = _quantized(source, graph, recipe, calibration, target.parent)
     if recipe.method == "static":
-        take_raw_pixels(model)
+        take_raw_input(model)
         part_activations(model)
     tensors = _quantized_tensors(model)
     if not tensors:
-        raise ModelError(f"nothing in {source.name} could be quantized; export it without --quantize")
+        raise _nothing(source, model, layers)
     risky = [layer.layer for layer in layer_loads(model) if layer.can_saturate]
     if recipe.portable and risky:
         raise ModelError(
             f"sums of {', '.join(risky)} can saturate on some CPUs in spite of portable scales; this is a bug, please "
             "report this model (--no-portable exports it all the same)"
         )
-    write_metadata(model, class_names=class_names, source_sha256=source_sha256, quantization=recipe.method)
+    copy_metadata(graph, model, recipe.method)
     warnings = [
         f"{name} never changed in calibration, so its layer's answer will be a constant; check the calibration data "
         "and the training"
         for name in constant
     ]
-    return QuantizationResult(finish(model, target, recipe.kind), tensors, warnings)
+    kept = [] if recipe.method == "float16" else float_weights(model, layers)
+    return QuantizationResult(finish(model, target, recipe.kind), tensors, kept, warnings)
+
+
+def _nothing(source: Path, graph: onnx.ModelProto, layers: Sequence[str]) -> ModelError:
+    kept = float_weights(graph, layers)
+    why = f" ({', '.join(kept)} run in float alone)" if kept else ""
+    return ModelError(f"nothing in {source.name} could be quantized{why}; export it without --quantize")
 
 
 def _quantized(
@@ -170,11 +173,15 @@ def _static(
     # Turns MatMul + Add into Gemm, which the runtime then fuses to QGemm (onnxruntime#10278).
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
     model = onnx.load(prepared)
-    excluded = float_nodes(model, recipe.keep_float)
-    constant = calibrate(prepared, cache, recipe, batches, _OPERATORS)
-    first = next(n for n in model.graph.node if n.op_type in ("Gemm", "MatMul"))
-    pixels = {"scale": np.array(1 / 255, np.float32), "zero_point": np.array(0, np.uint8)}
-    holds_pixels = is_pixels(model, first.input[0])
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"node {number}"
+    onnx.save(model, prepared)
+    chosen = quantized_nodes(model, recipe.keep_float)
+    operators = sorted({node.op_type for node in model.graph.node if node.name in chosen})
+    constant = calibrate(prepared, cache, recipe, batches, operators)
+    weighted = {name for names in weighted_layers(model).values() for name in names}
+    taken = {node.input[0]: raw_form(model, node.input[0]) for node in model.graph.node if node.name in weighted}
+    raw = {name: [found.parameters] for name, found in taken.items() if found is not None and found.parameters}
     quantize_static(
         prepared,
         target,
@@ -183,33 +190,28 @@ def _static(
         # Activations uint8, weights int8: the pairing that every CPU of the runtime has a fast kernel for.
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        per_channel=recipe.per_channel,
         reduce_range=recipe.reduce_range,
         calibrate_method=METHOD_OF[recipe.calibration],
         calibration_cache_path=cache,
-        op_types_to_quantize=list(_OPERATORS),
-        nodes_to_exclude=excluded,
+        op_types_to_quantize=operators,
+        nodes_to_quantize=chosen,
         extra_options={
+            # The runtime drops a Relu before a QuantizeLinear with zero point 0, and the last Gemm's logits stay float.
             "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
-            "TensorQuantOverrides": ({first.input[0]: [pixels]} if holds_pixels and first.name not in excluded else {})
-            | _weight_scales(model, recipe),
+            "TensorQuantOverrides": raw | _weight_scales(model, recipe, depthwise=True),
         },
     )
-    layers = {node.input[0] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")}
-    return [name for name in constant if name in layers]
+    return [name for name in constant if name in taken]
 
 
 def _dynamic(model: onnx.ModelProto, target: Path, recipe: QuantizationRecipe) -> None:
-    scales = _weight_scales(model, recipe)
-    if recipe.portable and recipe.per_channel:
-        # The integer operator of a Conv knows one scale only, whatever the quantizer is told.
-        whole = portable_overrides(model, per_channel=False)
-        scales |= {
-            n.input[1]: whole[n.input[1]] for n in model.graph.node if n.op_type == "Conv" and n.input[1] in whole
-        }
+    # The integer operator of a Conv knows one scale only, whatever the quantizer is told.
+    scales = _weight_scales(model, recipe, depthwise=False)
     quantize_dynamic(
         model,
         target,
+        # Of the runtime's own operators (LSTM, attention) the standard knows nothing.
+        op_types_to_quantize=["Conv", "MatMul"],
         per_channel=recipe.per_channel,
         reduce_range=recipe.reduce_range,
         weight_type=QuantType.QInt8,
@@ -239,8 +241,32 @@ def _float16(model: onnx.ModelProto, target: Path, recipe: QuantizationRecipe) -
     onnx.save(halved.model, target)
 
 
-def _weight_scales(model: onnx.ModelProto, recipe: QuantizationRecipe) -> dict[str, list[dict[str, Any]]]:
-    return portable_overrides(model, per_channel=recipe.per_channel) if recipe.portable else {}
+def _weight_scales(
+    model: onnx.ModelProto, recipe: QuantizationRecipe, *, depthwise: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """What the quantizer is told of each weight: its scales where they are portable, else the axis of its channels.
+
+    Args:
+        model: with the nodes as the quantizer will see them.
+        recipe: see there.
+        depthwise: convolutions have one scale a channel, whatever the recipe says; else they have one in any case.
+    """
+    overrides: dict[str, list[dict[str, Any]]] = {}
+    for per_channel in (False, True):
+        found = portable_overrides(model, per_channel=per_channel)
+        wanted = {
+            node.input[1]
+            for node in model.graph.node
+            if len(node.input) > 1
+            and node.input[1] in found
+            and per_channel == (depthwise if node.op_type == "Conv" else recipe.per_channel)
+        }
+        overrides |= {name: found[name] for name in wanted}
+    if recipe.portable:
+        return overrides
+    return {
+        name: [{"axis": entries[0]["axis"]}] for name, entries in overrides.items() if "axis" in entries[0]
+    }  # fmt: skip
 
 
 def _quantized_tensors(model: onnx.ModelProto) -> dict[str, dict[str, Any]]:

@@ -90,24 +90,32 @@ def _session(run: dict[str, Any]) -> Any:
 
 
 def _predictor(run: dict[str, Any]) -> Any:
-    """Through the device's own predictor: in batches, or each image alone on its shortest path."""
+    """Through the device's own predictor: in batches, or each row alone on its shortest path.
+
+    Every output as "output/NAME"; "labels" and "probabilities" too where the file names its classes.
+    """
     import numpy as np
     from predictor import Predictor  # type: ignore[import-not-found]  # the copy beside this file
 
     predictor = Predictor(run["model"])
 
     def batch(block: dict[str, Any]) -> dict[str, Any]:
-        (images,) = block.values()
-        answers = predictor.predict_batch(images)
-        return {"labels": answers.labels, "probabilities": answers.probabilities}
+        answers = predictor.predict_batch(block)
+        found = {f"output/{name}": array for name, array in answers.outputs.items()}
+        if answers.labels is not None:
+            found |= {"labels": answers.labels, "probabilities": answers.probabilities}
+        return found
 
     def alone(block: dict[str, Any]) -> dict[str, Any]:
-        (images,) = block.values()
-        prediction = predictor.predict(images[0])
-        return {
-            "labels": np.array([predictor.classify(images[0])]),
-            "probabilities": prediction.probabilities[None],
-        }
+        row = {name: array[0, ...] for name, array in block.items()}
+        if len(row) == 1:  # an array by itself takes the shortest path
+            (row,) = row.values()
+        answer = predictor.predict(row)
+        found = {f"output/{name}": array[None] for name, array in answer.outputs.items()}
+        if answer.label is not None:
+            label = answer.label if predictor.classes is None else predictor.classify(row)
+            found |= {"labels": np.array([label]), "probabilities": answer.probabilities[None]}
+        return found
 
     return alone if run["batch"] == 1 else batch
 

@@ -80,7 +80,8 @@ class Task:
         key: the caller's name for it.
         model: an ONNX file's bytes.
         inputs: arrays by input name, all with the same number of rows.
-        through: "runtime" for every output of the graph as it is, "predictor" for labels and probabilities.
+        through: "runtime" for every output of the graph as it is, "predictor" for what the predictor
+            says: each output as "output/NAME", and "labels" and "probabilities" where the file names its classes.
         batch: rows a run.
         pieces: how many children may share the rows. Tasks in one piece share a child, as starting one takes seconds.
         limit: only so many rows, from the first.

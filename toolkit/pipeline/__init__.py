@@ -3,19 +3,32 @@
 Each fills a staging folder and lets it take the artifact's place only when every gate held.
 """
 
-from toolkit.pipeline.exporting import ExportOptions, quantize_on
-from toolkit.pipeline.line import contract_of, export_artifact, export_target, open_source, run_line, train_artifact
+from toolkit.pipeline.exporting import ExportOptions, export_onnx, quantize_on
+from toolkit.pipeline.line import (
+    contract_of,
+    export_artifact,
+    export_target,
+    run_line,
+    stage_source,
+    train_artifact,
+)
+from toolkit.pipeline.material import Material, OwnData, RawInput, gather
 from toolkit.pipeline.verifying import FailedGatesError, verify_artifact, write_cpu_records, write_parity
 
 __all__ = [
     "ExportOptions",
     "FailedGatesError",
+    "Material",
+    "OwnData",
+    "RawInput",
     "contract_of",
     "export_artifact",
+    "export_onnx",
     "export_target",
-    "open_source",
+    "gather",
     "quantize_on",
     "run_line",
+    "stage_source",
     "train_artifact",
     "verify_artifact",
     "write_cpu_records",

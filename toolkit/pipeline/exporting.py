@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit import artifact, other_cpus
 from toolkit.artifact import (
-    KERAS,
-    KINDS,
     ONNX,
     PARITY,
     QUANTIZED,
+    ConversionRecord,
     FileRecord,
     Manifest,
     ParityRecord,
     QuantizationRecord,
     TensorContract,
 )
-from toolkit.data import CLASS_NAMES
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, UsageError
 from toolkit.other_cpus import OtherCpus
-from toolkit.pipeline.verifying import FailedGatesError, parity_text, verify_files
-from toolkit.predictor import PROBABILITIES
+from toolkit.pipeline.material import Material, OwnData, RawInput
+from toolkit.pipeline.verifying import FailedGatesError, Reference, parity_text, verify_files
 from toolkit.publishing import staged_folder
 from toolkit.verification.gates import Limits
+from toolkit.verification.parity import DecisionParity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from toolkit.conversion.keras_to_onnx import Exported
     from toolkit.conversion.metadata import ExportedFile
     from toolkit.conversion.quantize import QuantizationResult
     from toolkit.conversion.recipe import QuantizationRecipe
-    from toolkit.data import FashionMnist
+    from toolkit.datasets import Rows
+    from toolkit.keras_model import SourceModel
     from toolkit.progress import Note, Step
-    from toolkit.verification.report import VerificationReport
+    from toolkit.verification.metrics import Metric
+    from toolkit.verification.report import OutputReport, VerificationReport
 
-__all__ = ["ExportOptions", "export_files", "quantize_on", "record_of"]
+__all__ = ["ExportOptions", "export_files", "export_onnx", "quantize_on", "record_of"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,11 @@ class ExportOptions:
 
     Attributes:
         quantization: the recipe, or None for float32 alone.
-        input_dtype: "uint8" for raw pixels, "float32" for the Keras model's own input.
+        raw: what the file takes.
         output: "probabilities", "logits" or "both".
+        data: rows of one's own; without any, Fashion-MNIST where the model is of its form.
+        tasks: of outputs, where a person says so; see `toolkit.conversion.tasks.tasks_of`.
+        metrics: further figures to judge by.
         limits: the gates.
         keep_failed: leave what failed a gate in a folder of its own, NAME.failed.
         cpus: other CPUs that it must run on as it does here.
@@ -62,27 +68,29 @@ class ExportOptions:
     """
 
     quantization: QuantizationRecipe | None
-    input_dtype: str = "uint8"
+    raw: RawInput = field(default_factory=RawInput)
     output: str = "probabilities"
-    limits: Limits = dataclasses.field(default_factory=Limits)
+    data: OwnData = field(default_factory=OwnData)
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    limits: Limits = field(default_factory=Limits)
     keep_failed: bool = False
-    cpus: OtherCpus = dataclasses.field(default_factory=OtherCpus)
+    cpus: OtherCpus = field(default_factory=OtherCpus)
     custom: tuple[str, ...] = ()
     unsafe: bool = False
 
 
 _CALIBRATION_BATCH = 100
-
-
-_LOOKED_AT = 1000  # calibration images that are looked at for being degenerate
+_LOOKED_AT = 1000  # calibration rows that are looked at for being degenerate
+_SAMPLES = 10
 
 
 def export_files(
     staging: Path,
     target: Path,
-    model: Any,
+    source: SourceModel,
     manifest: Manifest,
-    data: FashionMnist,
+    material: Material,
     options: ExportOptions,
     note: Note,
     step: Step,
@@ -90,11 +98,11 @@ def export_files(
     """Export, quantize and verify a model in its staging folder.
 
     Args:
-        staging: holds model.keras; is filled.
+        staging: holds the model's own file; is filled.
         target: where it will be published, for messages and for what failed.
-        model: the Keras model.
+        source: the model.
         manifest: of the staging folder so far.
-        data: calibration comes from its training images, verification from its test images.
+        material: what it takes, and the rows.
         options: what to export.
         note: told what is being done.
         step: told of verification's progress.
@@ -103,54 +111,53 @@ def export_files(
         FailedGatesError: a gate failed.
         ModelError: the model cannot be exported.
     """
-    from toolkit.conversion.keras_to_onnx import INPUT, OUTPUTS, export_float32
-
-    source_sha256 = manifest.files[KERAS].sha256
-    note("Exporting to ONNX")
-    exported = [
-        export_float32(
-            model,
-            staging / ONNX,
-            class_names=CLASS_NAMES,
-            source_sha256=source_sha256,
-            input_dtype=options.input_dtype,
-            output=options.output,
-        )
-    ]
+    sha256 = _source_sha256(manifest)
+    exported = export_onnx(source, staging / ONNX, material, options, sha256, note)
+    files = [exported.file]
     quantization = None
     if options.quantization is not None:
-        result, warnings = quantize_on(data, staging / ONNX, staging, options.quantization, source_sha256, note)
-        exported.append(result.file)
-        seen = min(options.quantization.calibration_images, len(data.train_images))
-        recipe = dataclasses.replace(options.quantization, calibration_images=seen)
-        quantization = QuantizationRecord(dataclasses.asdict(recipe), result.tensors, warnings)
-    _write_samples(staging / "samples", data)
-    scale = [0.0, 255.0] if options.input_dtype == "uint8" else [0.0, 1.0]
-    classes: list[str | int] = ["batch", len(CLASS_NAMES)]
+        result, warnings = quantize_on(material, staging / ONNX, staging, options.quantization, source.layers, note)
+        files.append(result.file)
+        seen = material.calibration.count if material.calibration else 0
+        recipe = dataclasses.replace(options.quantization, calibration_images=max(seen, 1))
+        quantization = QuantizationRecord(dataclasses.asdict(recipe), result.tensors, result.kept_float, warnings)
+        if result.kept_float:
+            note(f"    in float: {', '.join(result.kept_float)}, which cannot be quantized or were asked to stay")
+    _write_samples(staging / "samples", material, exported.class_names)
     manifest = dataclasses.replace(
         manifest,
-        files={**manifest.files, **{file.path.name: _onnx_record(file) for file in exported}},
-        inputs=[TensorContract(INPUT, options.input_dtype, ["batch", 28, 28], scale)],
-        outputs=[
-            TensorContract(name, "float32", classes, [0.0, 1.0] if name == PROBABILITIES else None)
-            for name in OUTPUTS[options.output]
+        files={**manifest.files, **{file.path.name: _onnx_record(file) for file in files}},
+        inputs=[
+            TensorContract(given.name, given.dtype, _named_shape(given.name, given.shape), given.range)
+            for given in material.inputs
         ],
-        class_names=list(CLASS_NAMES),
+        outputs=_output_contracts(source, exported),
+        class_names=exported.class_names,
+        conversion=ConversionRecord(
+            source=source.written_by or source.kind,
+            route=exported.route,
+            refused=exported.refused,
+            folded=exported.folded,
+            scaling={g.name: dataclasses.asdict(g.scaling) for g in material.inputs if g.scaling},
+            notes=list(source.notes),
+        ),
+        data=material.record,
         quantization=quantization,
         parity={},
+        cpus={},
     )
     manifest.write(staging)  # the predictor checks what it opens against the manifest
-    note(f"Verifying against Keras on {len(data.test_images):,} test images")
-    report = verify_files(staging, model, manifest, data, options.limits, step)
+    note(f"Verifying against Keras on {material.record.test}")
+    reference = Reference(source, manifest, material.test, random=material.random)
+    report = verify_files(staging, manifest, reference, options.limits, options.metrics, step)
     with other_cpus.emulators(options.cpus, note, step) as machines:
-        count = options.cpus.images
-        images, labels = data.test_images[:count], data.test_labels[:count]
-        report = other_cpus.check_report(report, staging, images, labels, machines, options.limits, note, step)
+        rows = material.test.take(slice(0, options.cpus.images))
+        report = other_cpus.check_report(
+            report, staging, rows.inputs, reference.by_file(rows.targets), machines, options.limits, note, step
+        )
     (staging / PARITY).write_text(parity_text(report), encoding="utf-8")
-    manifest = dataclasses.replace(
-        manifest, parity={file.name: _parity_record(file.outputs[0].parity) for file in report.files}
-    )
-    manifest = dataclasses.replace(manifest, cpus=other_cpus.records(report))
+    parity = {file.name: [_parity_record(output) for output in file.outputs] for file in report.files}
+    manifest = dataclasses.replace(manifest, parity=parity, cpus=other_cpus.records(report))
     manifest.write(staging)
     if not report.passed:
         consequence = f"nothing was published to {target}"
@@ -166,69 +173,135 @@ def export_files(
     return manifest, report
 
 
+def export_onnx(
+    source: SourceModel, path: Path, material: Material, options: ExportOptions, source_sha256: str, note: Note
+) -> Exported:
+    """The float32 file of a model.
+
+    Raises:
+        ModelError, UsageError: see `toolkit.conversion.keras_to_onnx.export_float32`.
+    """
+    from toolkit.conversion.keras_to_onnx import Wishes, export_float32
+
+    note("Exporting to ONNX")
+    for line in source.notes:
+        note(f"    {line}")
+    class_outputs = [name for name, target in material.test.targets.items() if target.ndim == 1]
+    if material.class_names is not None and len(source.outputs) == 1:
+        class_outputs.append(source.outputs[0].name)
+    wishes = Wishes(
+        gives=options.output,
+        tasks=options.tasks,
+        class_names=material.class_names,
+        class_outputs=class_outputs,
+        usual_names=material.record.fashion_mnist,
+    )
+    exported = export_float32(source, path, material.inputs, wishes, source_sha256=source_sha256)
+    if exported.refused:
+        note(f"    by Keras' own export, since {exported.refused}")
+    return exported
+
+
 def quantize_on(
-    data: FashionMnist, source: Path, folder: Path, recipe: QuantizationRecipe, source_sha256: str, note: Note
+    material: Material, source: Path, folder: Path, recipe: QuantizationRecipe, layers: tuple[str, ...], note: Note
 ) -> tuple[QuantizationResult, list[str]]:
-    """Quantize an exported float32 file, calibrated on a seeded choice of the training images.
+    """Quantize an exported float32 file on the calibration rows.
 
     Args:
-        data: only its training images are used.
+        material: its calibration rows are used.
         source: the float32 file.
         folder: where the quantized one goes, under its kind's name.
         recipe: how.
-        source_sha256: of the .keras file, for the metadata.
+        layers: the Keras model's.
         note: told what is done, and what is doubtful about it.
 
     Returns:
         The file, and every warning.
-    """
-    import onnx
 
+    Raises:
+        UsageError: there are no calibration rows, and static quantization needs them.
+    """
     from toolkit.conversion.calibration import suspicions
     from toolkit.conversion.quantize import quantize
 
     note(f"Quantizing to {recipe.title}")
-    count = min(recipe.calibration_images, len(data.train_images))
-    chosen = np.sort(np.random.default_rng(recipe.seed).permutation(len(data.train_images))[:count])
-    given = onnx.load(source).graph.input[0]
-    raw = given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-
-    def batches() -> Iterator[dict[str, NDArray[Any]]]:
-        for start in range(0, count, _CALIBRATION_BATCH):
-            images = data.train_images[chosen[start : start + _CALIBRATION_BATCH]]
-            yield {given.name: images if raw else images.astype(np.float32) / np.float32(255)}
-
+    rows = material.calibration
+    if rows is None and recipe.method == "static":
+        raise UsageError("static int8 needs calibration rows; give --calibration, or --quantize dynamic")
     result = quantize(
-        source,
-        folder / QUANTIZED[recipe.kind],
-        recipe,
-        batches(),
-        class_names=CLASS_NAMES,
-        source_sha256=source_sha256,
+        source, folder / QUANTIZED[recipe.kind], recipe, _batches(rows, material) if rows else (), layers=layers
     )
     warnings = list(result.warnings)
-    if recipe.method == "static":
-        few = chosen[:_LOOKED_AT]
-        warnings += suspicions(data.train_images[few], data.train_labels[few])
+    if recipe.method == "static" and rows is not None:
+        for array in rows.inputs.values():
+            found = suspicions(array[:_LOOKED_AT], None if material.labels is None else material.labels[:_LOOKED_AT])
+            warnings += [line for line in found if line not in warnings]
     for warning in warnings:
         note(f"warning: {warning}")
     return result, warnings
 
 
-def _write_samples(folder: Path, data: FashionMnist) -> None:
-    """The first test image of each class as a PNG, for people to try `toolkit predict` on."""
+def _batches(rows: Rows, material: Material) -> Iterator[dict[str, NDArray[Any]]]:
+    """Rows a batch at a time; of a fixed batch size, and then whole ones, where the model has one."""
+    fixed = next((given.shape[0] for given in material.inputs if given.shape[0] is not None), None)
+    size = fixed or _CALIBRATION_BATCH
+    for start in range(0, rows.count, size):
+        which = np.arange(start, start + size if fixed else min(start + size, rows.count)) % rows.count
+        yield {name: array[which] for name, array in rows.inputs.items()}
+
+
+def _source_sha256(manifest: Manifest) -> str:
+    """The hash of what the model was opened from."""
+    records = [record for record in manifest.files.values() if record.kind in ("keras", "saved_model")]
+    return records[0].sha256
+
+
+def _named_shape(name: str, shape: tuple[int | None, ...]) -> list[str | int]:
+    return [
+        size if size is not None else "batch" if axis == 0 else f"{name}_{axis}" for axis, size in enumerate(shape)
+    ]
+
+
+def _output_contracts(source: SourceModel, exported: Exported) -> list[TensorContract]:
+    shapes = {spec.name: spec.shape for spec in source.outputs}
+    found = []
+    for output in exported.outputs:
+        own = exported.of_source[output.name]
+        shape = _named_shape(output.name, shapes[own])
+        of = None if own == output.name else own
+        found.append(TensorContract(output.name, output.dtype, shape, output.range, output.task, of))
+    return found
+
+
+def _write_samples(folder: Path, material: Material, class_names: list[str] | None) -> None:
+    """Some test rows to try `toolkit predict` on: pictures of grey pixels as PNG, one a class; else ten rows."""
+    folder.mkdir()
+    rows = material.test
+    array = next(iter(rows.inputs.values()))
+    pictures = len(rows.inputs) == 1 and array.dtype == np.uint8 and array.ndim == 4 - (array.shape[-1] > 4)
+    labels = next((target for target in rows.targets.values() if target.ndim == 1), None)
+    if material.random:
+        return
+    if not pictures or labels is None or class_names is None:
+        few = {name: values[:_SAMPLES] for name, values in rows.inputs.items()}
+        np.savez(folder / "rows.npz", **few)
+        return
     from PIL import Image
 
-    folder.mkdir()
-    for label, name in enumerate(CLASS_NAMES):
-        index = int(np.flatnonzero(data.test_labels == label)[0])
-        slug = name.lower().replace("/", "-").replace(" ", "-")
-        Image.fromarray(data.test_images[index]).save(folder / f"{label}-{slug}.png")
+    for label, name in enumerate(class_names):
+        found = np.flatnonzero(labels == label)
+        if len(found):
+            slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:40]
+            pixels = array[int(found[0])]
+            Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / f"{label}-{slug}.png")
 
 
-def record_of(path: Path) -> FileRecord:
-    """What the manifest says of a file, from its name and bytes."""
-    return FileRecord(KINDS[path.name], artifact.sha256_of(path), path.stat().st_size)
+def record_of(path: Path, name: str | None = None) -> FileRecord:
+    """What the manifest says of a file, from its name (below the artifact) and bytes."""
+    kind = artifact.kind_of(name or path.name)
+    if kind is None:
+        raise ToolkitError(f"{path} has no place in an artifact; this is a bug, please report it")
+    return FileRecord(kind, artifact.sha256_of(path), path.stat().st_size)
 
 
 def _onnx_record(file: ExportedFile) -> FileRecord:
@@ -241,12 +314,11 @@ def _onnx_record(file: ExportedFile) -> FileRecord:
     )
 
 
-def _parity_record(parity: Any) -> ParityRecord:
-    return ParityRecord(
-        images=parity.n,
-        keras_accuracy=parity.keras_accuracy,
-        accuracy=parity.accuracy,
-        agreement=parity.agreement,
-        max_abs=parity.max_abs,
-        mean_abs=parity.mean_abs,
-    )
+def _parity_record(output: OutputReport) -> ParityRecord:
+    parity = output.parity
+    shared = (output.name, output.task, parity.n, parity.max_abs, parity.mean_abs)
+    if isinstance(parity, DecisionParity):
+        return ParityRecord(
+            *shared, agreement=parity.agreement, accuracy=parity.accuracy, keras_accuracy=parity.keras_accuracy
+        )
+    return ParityRecord(*shared, relative_error=parity.relative_error)

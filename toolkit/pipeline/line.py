@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import artifact, other_cpus
-from toolkit.artifact import (
-    HISTORY,
-    KERAS,
-    Manifest,
-    TrainingRecord,
-)
-from toolkit.errors import MissingError, UsageError
-from toolkit.keras_model import load_keras
+from toolkit.artifact import HISTORY, KERAS, KERAS_H5, SAVED_MODEL, Manifest, TrainingRecord
+from toolkit.errors import MissingError, ModelError, UsageError
+from toolkit.keras_model import open_model
+from toolkit.keras_model.saved_model import GRAPH, is_saved_model
+from toolkit.keras_model.source import from_keras
 from toolkit.pipeline.exporting import ExportOptions, export_files, record_of
+from toolkit.pipeline.material import gather, is_fashion
+from toolkit.pipeline.verifying import source_path
 from toolkit.predictor import read_checked
 from toolkit.publishing import staged_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from toolkit.data import FashionMnist
+    from toolkit.keras_model import SourceModel
     from toolkit.progress import Note, Step
     from toolkit.training.fit import OnEpoch
     from toolkit.training.recipes import Recipe
     from toolkit.verification.report import VerificationReport
 
-__all__ = ["contract_of", "export_artifact", "export_target", "open_source", "run_line", "train_artifact"]
+__all__ = ["contract_of", "export_artifact", "export_target", "run_line", "stage_source", "train_artifact"]
 
 
 def train_artifact(
@@ -51,14 +51,20 @@ def train_artifact(
 
 
 def export_artifact(
-    source: Path, output: Path | None, data: FashionMnist, options: ExportOptions, note: Note, step: Step
+    source: Path | Any,
+    output: Path | None,
+    fashion: Callable[[], FashionMnist],
+    options: ExportOptions,
+    note: Note,
+    step: Step,
 ) -> tuple[Manifest, VerificationReport]:
-    """Export a Keras model to ONNX, verify it, and publish it only if every gate held.
+    """Export a model to ONNX, verify it, and publish it only if every gate held.
 
     Args:
-        source: an artifact folder that holds model.keras, or a .keras or .h5 file.
+        source: an artifact folder, a .keras or .h5 file, a SavedModel folder, or a Keras model object.
         output: the artifact folder to publish; by default the source folder, or exported/NAME for NAME.keras.
-        data: calibration comes from its training images, verification from its test images.
+        fashion: gives Fashion-MNIST, which a model of its form is calibrated and verified on if the options have no
+            other rows.
         options: what to export.
         note: told what is being done.
         step: told of verification's progress.
@@ -66,68 +72,96 @@ def export_artifact(
     Raises:
         FailedGatesError: a gate failed; what was there is untouched.
         MissingError, ModelError, CorruptArtifactError: the source is no model.
+        DataError, UsageError: the rows do not fit it, or there are none to calibrate on.
         UsageError, StorageError: see `toolkit.publishing.staged_folder`.
     """
     target = export_target(source, output)
-    model_path, earlier = source, None
-    if source.is_dir():
-        model_path, earlier = source / KERAS, artifact.load_manifest(source)
-        if KERAS not in earlier.files:
-            raise MissingError(f"{source} holds no {KERAS}; train one with: toolkit train --output {source}")
     _prepare(options, note, step)
     with staged_folder(target) as staging:
-        # Each file is read once, checked, and from here on taken from the staging folder: whatever another command
-        # does to the source meanwhile, what is exported is what was checked.
-        if earlier is None:
-            _copy_lone(model_path, staging / KERAS)
-        else:
-            earlier = artifact.load_manifest(source)  # again, now that nobody else may replace it
-            for name in (n for n in _TRAINED if n in earlier.files):
-                (staging / name).write_bytes(read_checked(str(source / name), earlier.files[name].sha256))
-        model = _opened(staging / KERAS, model_path, options.custom, unsafe=options.unsafe)
-        manifest = Manifest(
-            name=target.absolute().name,
-            versions=artifact.versions(),
-            files={name: record_of(staging / name) for name in _TRAINED if (staging / name).is_file()},
-            training=earlier.training if earlier else None,
-        )
-        manifest, report = export_files(staging, target, model, manifest, data, options, note, step)
+        model, manifest = stage_source(source, staging, options)
+        manifest = dataclasses.replace(manifest, name=target.absolute().name)
+        data = None
+        if not options.data.given and is_fashion(model):
+            if manifest.training is None:
+                note(
+                    "the model takes 28x28 and gives ten values, and no --test was given: it is calibrated and verified "
+                    "on Fashion-MNIST"
+                )
+            data = fashion()
+        material = gather(model, options.data, options.raw, data, options.quantization, note, step)
+        manifest, report = export_files(staging, target, model, manifest, material, options, note, step)
     return manifest, report
 
 
-def open_source(source: Path, folder: Path, *, custom: Sequence[str] = (), unsafe: bool = False) -> tuple[Any, str]:
-    """A Keras model to work on, from a copy of its file in another folder.
+def stage_source(source: Path | Any, staging: Path, options: ExportOptions) -> tuple[SourceModel, Manifest]:
+    """A model to work on, its file in a staging folder, and a manifest of that.
 
-    Args:
-        source: an artifact folder that holds model.keras, or a .keras or .h5 file.
-        folder: where the copy goes.
-        custom: see `toolkit.keras_model.open_model`.
-        unsafe: see there.
-
-    Returns:
-        The model and the file's sha256.
+    The file is read once, checked, and from here on taken from the staging folder: whatever another command does to
+    the source meanwhile, what is exported is what was checked.
 
     Raises:
         MissingError, ModelError, CorruptArtifactError: the source is no model.
     """
-    copy, shown = folder / KERAS, source
-    if source.is_dir():
-        manifest = artifact.load_manifest(source)
-        if KERAS not in manifest.files:
-            raise MissingError(f"{source} holds no {KERAS}; train one with: toolkit train --output {source}")
-        shown = source / KERAS
-        copy.write_bytes(read_checked(str(shown), manifest.files[KERAS].sha256))
+    training = None
+    if not isinstance(source, Path):
+        model = open_model(source)
+        _save(model, staging / KERAS)
+    elif source.is_dir() and not is_saved_model(source):
+        earlier = artifact.load_manifest(source)
+        place = source_path(source, earlier)
+        wanted = {place.name, HISTORY}
+        for name in (n for n in earlier.files if n in wanted or n.startswith(f"{place.name}/")):
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).write_bytes(read_checked(str(source / name), earlier.files[name].sha256))
+        model = open_model(staging / place.name, place, custom=options.custom, unsafe=options.unsafe)
+        training = earlier.training
+    elif source.is_dir():
+        copy = staging / SAVED_MODEL
+        copy.mkdir()
+        for part in (GRAPH, "variables", "assets"):
+            _copy_saved(source / part, copy / part)
+        model = open_model(copy, source, custom=options.custom, unsafe=options.unsafe)
+        model = dataclasses.replace(model, name=source.name)
     else:
-        _copy_lone(source, copy)
-    return load_keras(copy, shown=shown, custom=custom, unsafe=unsafe), artifact.sha256_of(copy)
+        model = _stage_file(source, staging, options)
+    files = sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file())
+    records = {name: record_of(staging / name, name) for name in files}
+    return model, Manifest(name="", versions=artifact.versions(), files=records, training=training)
 
 
-def _opened(copy: Path, shown: Path, custom: Sequence[str], *, unsafe: bool) -> Any:
-    """The Keras model in a copied file; what is no .keras archive (an .h5 file) is written anew as one."""
-    model = load_keras(copy, shown=shown, custom=custom, unsafe=unsafe)
-    if not zipfile.is_zipfile(copy):
-        model.save(copy)
+def _stage_file(source: Path, staging: Path, options: ExportOptions) -> SourceModel:
+    """A lone file; what is no .keras archive (an .h5 file) is written anew as one where Keras can do that."""
+    copy = staging / KERAS
+    _copy_lone(source, copy)
+    model = open_model(copy, source, custom=options.custom, unsafe=options.unsafe)
+    if zipfile.is_zipfile(copy):
+        return model
+    older = copy.rename(staging / KERAS_H5)
+    try:
+        _save(model, copy)
+        again = open_model(copy, custom=options.custom, unsafe=options.unsafe)
+        same = (again.inputs, again.outputs, again.layers) == (model.inputs, model.outputs, model.layers)
+    except ModelError:
+        same = False
+    (older if same else copy).unlink(missing_ok=True)
     return model
+
+
+def _save(model: SourceModel, path: Path) -> None:
+    try:
+        model.keras.save(path)
+    except OSError:  # a full disk is not the model's fault
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"Keras cannot save the model '{model.name}': {reason}") from error
+
+
+def _copy_saved(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+    elif source.exists():
+        shutil.copyfile(source, target)
 
 
 def _prepare(options: ExportOptions, note: Note, step: Step) -> None:
@@ -136,21 +170,27 @@ def _prepare(options: ExportOptions, note: Note, step: Step) -> None:
         pass
 
 
-def contract_of(source: Path) -> tuple[str, str]:
+def contract_of(source: Path) -> tuple[str | None, str]:
     """What an artifact was exported with: its input's dtype, and "probabilities", "logits" or "both".
 
     For a file, or an artifact that was not exported yet, what `ExportOptions` has by default.
     """
-    manifest = artifact.load_manifest(source) if source.is_dir() else None
+    manifest = artifact.load_manifest(source) if source.is_dir() and not is_saved_model(source) else None
     if manifest is None or not manifest.inputs or not manifest.outputs:
-        return ExportOptions.input_dtype, ExportOptions.output
-    output = "both" if len(manifest.outputs) > 1 else manifest.outputs[0].name
+        return None, ExportOptions.output
+    read_off = [output.name for output in manifest.outputs if output.of and output.name == "logits"]
+    output = "probabilities" if not read_off else "both" if len(manifest.outputs) > 1 else "logits"
     return manifest.inputs[0].dtype, output
 
 
-def export_target(source: Path, output: Path | None) -> Path:
-    """Where an export goes: output, or the source folder itself, or exported/NAME for NAME.keras."""
-    return output or (source if source.is_dir() else Path("exported") / source.stem)
+def export_target(source: Path | Any, output: Path | None) -> Path:
+    """Where an export goes: output, or the source's own artifact folder, or exported/NAME for NAME.keras."""
+    if output is not None:
+        return output
+    if not isinstance(source, Path):
+        return Path("exported") / str(getattr(source, "name", "model"))
+    own = source.is_dir() and not is_saved_model(source)
+    return source if own else Path("exported") / (source.absolute().name if source.is_dir() else source.stem)
 
 
 def run_line(
@@ -170,8 +210,10 @@ def run_line(
     """
     _prepare(options, note, step)
     with staged_folder(output) as staging:
-        manifest, _, model = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
-        manifest, report = export_files(staging, output, model, manifest, data, options, note, step)
+        manifest, _, keras = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
+        model = from_keras(keras)
+        material = gather(model, options.data, options.raw, data, options.quantization, note, step)
+        manifest, report = export_files(staging, output, model, manifest, material, options, note, step)
     return manifest, report
 
 

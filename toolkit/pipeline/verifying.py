@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit import artifact, other_cpus
-from toolkit.artifact import (
-    KERAS,
-    ONNX,
-    QUANTIZED,
-    Manifest,
-)
-from toolkit.data import CLASS_NAMES
+from toolkit.artifact import KERAS, KERAS_H5, ONNX, QUANTIZED, SAVED_MODEL, Manifest
+from toolkit.datasets import Rows, read_rows
 from toolkit.diagnosis import error_by_layer, first_divergence
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
-from toolkit.keras_model import load_keras, predict_keras
-from toolkit.keras_model.source import from_keras
+from toolkit.keras_model import open_model
 from toolkit.other_cpus import OtherCpus
-from toolkit.predictor import PROBABILITIES
+from toolkit.pipeline.material import divided, fashion_rows, keras_rows, to_file
+from toolkit.predictor import LOGITS, PROBABILITIES
 from toolkit.publishing import replace_manifest, write_atomic
 from toolkit.verification.report import VerificationReport, describe_keras
 from toolkit.verification.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from toolkit.data import FashionMnist
+    from toolkit.keras_model import SourceModel
     from toolkit.progress import Note, Step
     from toolkit.verification.gates import Limits
+    from toolkit.verification.metrics import Metric
 
-__all__ = ["FailedGatesError", "parity_text", "verify_artifact", "verify_files", "write_cpu_records", "write_parity"]
+__all__ = [
+    "FailedGatesError",
+    "Reference",
+    "parity_text",
+    "source_path",
+    "verify_artifact",
+    "verify_files",
+    "write_cpu_records",
+    "write_parity",
+]
 
 
 class FailedGatesError(GateError):
@@ -58,14 +66,68 @@ class FailedGatesError(GateError):
         self.report = report
 
 
+class Reference:
+    """What exported files are held against: the model's own answers to the test rows, under the files' names.
+
+    Args:
+        source: the model.
+        manifest: of the artifact; says how the files call what the model gives, and what they take.
+        rows: test rows as the files take them.
+        random: the rows are random, so that no decision on them means anything: all outputs are judged as values.
+    """
+
+    def __init__(self, source: SourceModel, manifest: Manifest, rows: Rows, *, random: bool = False) -> None:
+        self.source, self.rows = source, rows
+        self._names: dict[str, str] = {}
+        for output in manifest.outputs:
+            own = output.of or output.name
+            # Logits that are read off in front of a softmax are held against the probabilities behind it.
+            name = PROBABILITIES if output.of and output.name == LOGITS else output.name
+            self._names.setdefault(own, name)
+        self.tasks = {self._names[o.of or o.name]: "values" if random else str(o.task) for o in manifest.outputs}
+        self.targets = {} if random else self.by_file(rows.targets)
+        self._scaling = manifest.conversion.scaling if manifest.conversion else {}
+        self._answers: dict[str, NDArray[Any]] | None = None
+
+    def by_file(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Arrays by the model's output names, by the files' names."""
+        return {self._names[name]: array for name, array in found.items() if name in self._names}
+
+    @property
+    def keras_rows(self) -> dict[str, NDArray[Any]]:
+        """The rows as the model takes them."""
+        from toolkit.conversion.contract import Scaling, file_inputs
+
+        given = next((Scaling(**each) for each in self._scaling.values()), None)
+        return keras_rows(self.rows.inputs, file_inputs(self.source, given))
+
+    @property
+    def answers(self) -> dict[str, NDArray[Any]]:
+        """The model's answers, asked for once.
+
+        Raises:
+            ModelError: it fails on the rows, or answers with what is no number.
+        """
+        if self._answers is None:
+            found = self.by_file(self.source.answers(self.keras_rows))
+            if not all(np.isfinite(array).all() for array in found.values() if array.dtype.kind == "f"):
+                raise ModelError(
+                    f"{self.source.name} answers NaN or infinity on the test rows; train the model again"
+                )
+            self._answers = found
+        return self._answers
+
+
 def verify_artifact(
     folder: Path,
-    data: FashionMnist,
+    test: Path | Rows | None,
+    fashion: Callable[[], FashionMnist],
     limits: Limits,
     note: Note,
     step: Step,
     cpus: OtherCpus | None = None,
     *,
+    metrics: Sequence[Metric] = (),
     layers: bool = False,
     custom: Sequence[str] = (),
     unsafe: bool = False,
@@ -74,37 +136,84 @@ def verify_artifact(
 
     Error by layer is in the report too if int8 loses too much, and always with ``layers``.
 
+    Args:
+        folder: the artifact.
+        test: test rows; None for Fashion-MNIST's where the artifact was verified on these.
+        fashion: gives Fashion-MNIST.
+        limits: what is accepted.
+        note: told what is being done.
+        step: told of the progress.
+        cpus: other CPUs that it must run on as it does here.
+        metrics: further figures to judge by.
+        layers: see above.
+        custom: see `toolkit.keras_model.open_model`.
+        unsafe: see there.
+
     Raises:
         MissingError, CpuError, StorageError: another CPU cannot be emulated.
         CorruptArtifactError: a file is not what the manifest says.
-        MissingError: there is nothing to verify, or no model.keras to verify it against.
+        MissingError: there is nothing to verify, or no model to verify it against.
+        UsageError: no test rows were given, and the artifact was not verified on Fashion-MNIST.
     """
     manifest = artifact.load_manifest(folder)
     artifact.check_files(folder, manifest)
-    if KERAS not in manifest.files:
-        raise MissingError(f"{folder} holds no {KERAS} to verify against; copy it there from where it was trained")
+    path = source_path(folder, manifest)
     if ONNX not in manifest.files:
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
+    known = manifest.data is not None and manifest.data.fashion_mnist
+    if test is None and not known:
+        was = manifest.data.test if manifest.data else "rows that the manifest does not name"
+        raise UsageError(f"{folder} was verified on {was}; give --test FILE with such rows")
     try:
         cpus = cpus or OtherCpus()
         with other_cpus.emulators(cpus, note, step) as machines:
-            note("Asking Keras for its answers")
-            report = verify_files(
-                folder,
-                load_keras(folder / KERAS, custom=custom, unsafe=unsafe),
-                manifest,
-                data,
-                limits,
-                step,
-                layers=layers,
-            )
-            images, labels = data.test_images[: cpus.images], data.test_labels[: cpus.images]
-            report = other_cpus.check_report(report, folder, images, labels, machines, limits, note, step)
+            source = open_model(path, custom=custom, unsafe=unsafe)
+            rows, what = _test_rows(source, manifest, test, fashion, step)
+            note(f"Asking Keras for its answers to {what}")
+            reference = Reference(source, manifest, rows)
+            report = verify_files(folder, manifest, reference, limits, metrics, step, layers=layers, data=what)
+            few = rows.take(slice(0, cpus.images))
+            targets = reference.by_file(few.targets)
+            report = other_cpus.check_report(report, folder, few.inputs, targets, machines, limits, note, step)
     except ToolkitError:
         _check_unchanged(folder, manifest)
         raise
     _check_unchanged(folder, manifest)
     return report
+
+
+def _test_rows(
+    source: SourceModel, manifest: Manifest, test: Path | Rows | None, fashion: Callable[[], FashionMnist], step: Step
+) -> tuple[Rows, str]:
+    """Test rows as the artifact's files take them, and what they are."""
+    from toolkit.conversion.contract import Scaling, file_inputs
+
+    scaling = next((Scaling(**each) for each in manifest.conversion.scaling.values()), None) if (
+        manifest.conversion
+    ) else None  # fmt: skip
+    inputs = file_inputs(source, scaling)
+    if test is None:
+        data = fashion()
+        rows = fashion_rows(source, data.test_images, data.test_labels, "Fashion-MNIST test set")
+        if inputs[0].dtype == "float32":
+            rows = divided(rows)
+        return to_file(rows, inputs), f"{rows.source}, {rows.count:,} images"
+    rows = read_rows(test, source.inputs, source.outputs, part="test", step=step) if isinstance(test, Path) else test
+    return to_file(rows, inputs), f"{rows.source}, {rows.count:,} rows"
+
+
+def source_path(folder: Path, manifest: Manifest) -> Path:
+    """The model that an artifact's files were made from.
+
+    Raises:
+        MissingError: it is not there.
+    """
+    for name in (KERAS, KERAS_H5):
+        if name in manifest.files:
+            return folder / name
+    if f"{SAVED_MODEL}/saved_model.pb" in manifest.files:
+        return folder / SAVED_MODEL
+    raise MissingError(f"{folder} holds no {KERAS} to work on; copy it there from where it was trained")
 
 
 def _check_unchanged(folder: Path, manifest: Manifest) -> None:
@@ -143,66 +252,70 @@ def write_parity(report: VerificationReport, path: Path) -> None:
 
 def verify_files(
     folder: Path,
-    model: Any,
     manifest: Manifest,
-    data: FashionMnist,
+    reference: Reference,
     limits: Limits,
+    metrics: Sequence[Metric],
     step: Step,
     *,
     layers: bool = False,
+    data: str | None = None,
 ) -> VerificationReport:
-    """Hold every exported file of a folder against its Keras model on the test images.
+    """Hold every exported file of a folder against its model on the test rows.
 
     Args:
         folder: an artifact, or the staging folder that is to become one.
-        model: the Keras model.
         manifest: of the folder.
-        data: its test images are used.
+        reference: the model's answers.
         limits: what is accepted.
+        metrics: further figures to judge by.
         step: told of the progress.
         layers: look for error by layer even if int8 does not lose too much.
+        data: what the rows are; None: what the manifest says.
 
     Raises:
-        ModelError: the model or a file does not take the test images, or Keras answers with NaN.
+        ModelError: the model or a file does not take the rows, or the model answers with NaN.
+        UsageError: a metric that cannot be had.
     """
-    if tuple(model.input_shape[1:]) != data.test_images.shape[1:]:
-        raise ModelError(
-            f"{folder / KERAS} takes input of shape {model.input_shape}, but the test images are "
-            f"{data.test_images.shape[1:]}; this version verifies image classifiers of that shape"
-        )
-    keras = predict_keras(model, data.test_images)
-    if not np.isfinite(keras).all():
-        raise ModelError(f"{KERAS} answers NaN or infinity on the test images; train the model again")
-    reference = {PROBABILITIES: keras}
-    targets, tasks = {PROBABILITIES: data.test_labels}, {PROBABILITIES: "classification"}
-    scaled = data.test_images.astype(np.float32) / np.float32(255)
+    answers, rows = reference.answers, reference.rows
     files = []
     for name, record in manifest.files.items():
         if record.kind not in ("float32", *QUANTIZED):
             continue
+        path = folder / name
         try:
-            (contract,) = manifest.inputs
-            inputs = {contract.name: data.test_images if contract.dtype == "uint8" else scaled}
             file = verify(
-                folder / name, record.kind, record.sha256, reference, inputs, targets, tasks, limits, (), step
+                path,
+                record.kind,
+                record.sha256,
+                answers,
+                rows.inputs,
+                reference.targets,
+                reference.tasks,
+                limits,
+                metrics,
+                step,
             )
-            if file.kind == "int8" and (layers or file.loses_too_much):
-                file = dataclasses.replace(file, layers=error_by_layer(folder, model, manifest, inputs, step))
-            if file.leaves_keras:
-                source = from_keras(model)
-                given = {source.inputs[0].name: scaled}
-                worst = [output.parity.worst_row for output in file.outputs]
-                found = first_divergence(source, folder / name, record.sha256, given, inputs, worst)
-                file = dataclasses.replace(file, divergence=found)
-            files.append(file)
         except InputError as error:
-            raise ModelError(f"{folder / name} does not take the test images ({error}); export it again") from error
+            raise ModelError(f"{path} does not take the test rows ({error}); export it again") from error
+        if file.kind == "int8" and (layers or file.loses_too_much):
+            found = error_by_layer(folder, reference.source.layers, manifest, rows.inputs, step)
+            file = dataclasses.replace(file, layers=found)
+        if file.leaves_keras:
+            worst = [output.parity.worst_row for output in file.outputs]
+            first = first_divergence(
+                reference.source, path, record.sha256, reference.keras_rows, rows.inputs, worst
+            )
+            file = dataclasses.replace(file, divergence=first)
+        files.append(file)
+    described = data or (manifest.data.test if manifest.data else rows.source)
+    source = next(record for record in manifest.files.values() if record.kind in ("keras", "saved_model"))
     return VerificationReport(
-        data=f"Fashion-MNIST test set, {len(data.test_images):,} images",
+        data=described,
         limits=limits,
-        keras_sha256=manifest.files[KERAS].sha256,
-        reference=describe_keras(reference, {}, targets, tasks),
-        class_names=list(CLASS_NAMES),
+        keras_sha256=source.sha256,
+        reference=describe_keras(answers, rows.inputs, reference.targets, reference.tasks, metrics),
+        class_names=manifest.class_names,
         versions=artifact.versions(),
         files=files,
     )
