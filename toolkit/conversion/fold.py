@@ -118,7 +118,7 @@ class _Folding:
         """Back over what only drops or adds axes, and over the bias of a MatMul, to the Conv or MatMul.
 
         Returns:
-            The layer, its bias (an Add), and how many axes were dropped; None where there is none that feeds this alone.
+            The layer, its bias (an Add), and how many axes were dropped; None where none feeds it alone.
         """
         squeezed = 0
         while (maker := self.makers.get(tensor)) is not None and self._alone(tensor):
