@@ -1,4 +1,4 @@
-"""The first layer where a float32 file leaves Keras is named: whatever layer it is, and whatever the converter joined."""
+"""The first layer where a float32 file leaves Keras is named, whichever it is and whatever the converter joined."""
 
 from __future__ import annotations
 

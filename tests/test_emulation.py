@@ -322,6 +322,45 @@ def test_an_image_counts_once_however_it_was_run() -> None:
         _check(_answers(logits), _answers(logits[:4]))
 
 
+def _any(values: np.ndarray[Any, Any], **others: np.ndarray[Any, Any]) -> CpuAnswers:
+    """What a model that is no classifier says: two rows of it alone as well."""
+    outputs = {"values": values, **others}
+    few = {name: array[:2] for name, array in outputs.items()}
+    return CpuAnswers(None, outputs, outputs, None, few, few)
+
+
+def test_outputs_without_labels_are_compared_by_their_tasks() -> None:
+    rng = np.random.default_rng(0)
+    values, sure = (1000 * rng.normal(size=(5, 3, 2))).astype(np.float32), np.full((5, 2), 0.9, np.float32)
+    tasks = {"values": "values", "sure": "multilabel"}
+    here = _any(values, sure=sure)
+
+    def failed(there: CpuAnswers, kind: str = "float32", *, exact: bool = False) -> list[str]:
+        check = compare_cpu(WHERE, here, there, exact=exact, tasks=tasks)
+        assert check.accuracy is None
+        return [gate.name for gate in judge_cpu(kind, check, Limits()) if not gate.passed]
+
+    assert failed(here) == failed(here, "int8", exact=True) == []
+    assert failed(_any(values * np.float32(1 + 3e-6), sure=sure)) == []  # the last bits, of values of thousands
+    assert failed(_any(values * np.float32(1 + 1e-4), sure=sure)) == ["largest difference on haswell"]
+    one = values.copy()
+    one[4, 2, 1] = np.nextafter(one[4, 2, 1], np.float32(1e9))
+    assert failed(_any(one, sure=sure), "int8", exact=True) == ["logits that differ on haswell"]
+    no = sure.copy()
+    no[3, 1] = 0.4999
+    assert failed(_any(values, sure=no)) == ["labels that differ on haswell", "largest difference on haswell"]
+    nan = values.copy()
+    nan[0] = np.nan
+    assert failed(_any(nan, sure=sure)) == ["largest difference on haswell"]
+    only = compare_cpu(WHERE, _any(values), _any(values), exact=False, tasks=tasks)
+    assert only.labels_differ is None
+    assert [gate.name for gate in judge_cpu("float32", only, Limits())] == ["largest difference on haswell"]
+    with pytest.raises(ValueError, match="cannot compare answers named"):
+        compare_cpu(WHERE, here, _any(values), exact=False, tasks=tasks)
+    with pytest.raises(ValueError, match="of which only one has labels"):
+        compare_cpu(WHERE, here, _answers(np.eye(5)), exact=False, tasks=tasks)
+
+
 # tasks
 
 

@@ -254,6 +254,77 @@ def test_convolutions_residuals_and_several_inputs(tmp_path: Path, poison: str, 
         assert report.advice == f"--per-channel, or --keep-float {poison}"
 
 
+def _two_answers(poison: str) -> onnx.ModelProto:
+    """A trunk, a head of values in the ten thousands, and one of classes."""
+    rng = np.random.default_rng(6)
+    weights = {
+        name: rng.normal(size=shape).astype(np.float32)
+        for name, shape in (("trunk", (6, 8)), ("height", (8, 3)), ("kind", (8, 4)))
+    }
+    weights["height"] *= 10_000
+    weights["trunk"][:, 0] = -1  # a unit that never fires, so that nobody hears of a huge weight behind it
+    if poison:
+        weights[poison][0, 1] *= 300
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["x", "trunk/kernel"], ["trunk/MatMul"]),
+        node("Relu", ["trunk/MatMul"], ["trunk/Relu"]),
+        node("MatMul", ["trunk/Relu", "height/kernel"], ["height"]),
+        node("MatMul", ["trunk/Relu", "kind/kernel"], ["kind/MatMul"]),
+        node("Softmax", ["kind/MatMul"], ["kind"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        [value("x", TensorProto.FLOAT, ["batch", 6])],
+        [value("height", TensorProto.FLOAT, ["batch", 3]), value("kind", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(array, f"{name}/kernel") for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+
+
+@pytest.mark.parametrize("poison", ["trunk", "height", "kind"])
+def test_several_answers_each_count(tmp_path: Path, poison: str) -> None:
+    onnx.save(_two_answers(poison), tmp_path / "float.onnx")
+    feeds = {"x": np.random.default_rng(7).random((300, 6), np.float32)}
+    if poison == "trunk":
+        feeds["x"][:, 0] = 0  # the same in front of it
+    quantize_static(
+        tmp_path / "float.onnx", tmp_path / "int8.onnx", _Reader([feeds]), activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    probe = LayerProbe((tmp_path / "float.onnx").read_bytes(), (tmp_path / "int8.onnx").read_bytes(), [])
+    report = diagnose(probe, feeds, silent_step, tasks=["values", "classification"])
+    assert {layer.layer for layer in report.layers} == {"trunk", "height", "kind"}
+    assert report.layers[0].layer == poison
+    by_name = {layer.layer: layer for layer in report.layers}
+    assert by_name["height"].own_labels_changed == 0
+    # Of values alone no label is spoken.
+    values = diagnose(probe, feeds, silent_step, tasks=["values", "values"])
+    assert {layer.own_labels_changed for layer in values.layers} == {None}
+    # The large values' signal does not drown the classes' noise.
+    assert by_name["kind"].own_sqnr_db < 60
+
+
+def test_a_fixed_batch_is_filled_and_the_rest_left_out(tmp_path: Path) -> None:
+    model = _residual("")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(model, tmp_path / "float.onnx")
+    rng = np.random.default_rng(2)
+    feeds = {"picture": rng.random((30, 3, 8, 8), np.float32), "facts": rng.random((30, 2), np.float32)}
+    quantize_static(
+        tmp_path / "float.onnx", tmp_path / "int8.onnx", _Reader([{name: a[:8] for name, a in feeds.items()}]),
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    probe = LayerProbe((tmp_path / "float.onnx").read_bytes(), (tmp_path / "int8.onnx").read_bytes(), [])
+    report = diagnose(probe, feeds, silent_step, tasks=["classification"], batch=8)
+    assert report.images == 24
+    with pytest.raises(ValueError, match="takes 8 rows at a time"):
+        diagnose(probe, {name: a[:7] for name, a in feeds.items()}, silent_step, batch=8)
+
+
 def test_no_error_leaves_the_diagnosis(
     fashion_mnist: FashionMnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,7 @@ class Wishes:
         tasks: by output name, see `tasks_of`.
         class_names: of the classes of the first output that has classes; None where they are not known.
         class_outputs: see `tasks_of`.
-        usual_names: call the answer of a classifier that ends in a softmax "probabilities", whatever the model calls it.
+        usual_names: call the answer of a classifier that ends in a softmax "probabilities", whatever its model does.
     """
 
     gives: str = "probabilities"
@@ -158,7 +158,9 @@ def _class_names(
     if given is None:
         return [str(number) for number in range(count)] if first.task == "classification" else None
     if len(given) != count:
-        raise UsageError(f"{len(given)} class names were given, but the model tells {count} classes apart; give {count}")
+        raise UsageError(
+            f"{len(given)} class names were given, but the model tells {count} classes apart; give {count}"
+        )
     return list(given)
 
 

@@ -6,8 +6,8 @@ also sees what no figure taken at the layer itself can: a layer of which one out
 a splendid ratio of signal to noise even when all the others are lost.
 
 A classifier is judged by its decisions (labels), so those come first: a range that clips can shrink all logits alike,
-which is much noise and few changed labels. Where a layer alone changes less than 1 % of them, a sample cannot tell it from the
-next by labels, and signal to noise ranks.
+which is much noise and few changed labels. Where a layer alone changes less than 1 % of them, a sample cannot tell it
+from the next by labels, and signal to noise ranks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from toolkit.verification.layer_reasons import Layer, input_reason, per_channel_helps, weights_reason
 from toolkit.verification.noise import InputRange, NoiseRatio
-from toolkit.verification.parity import DECISIONS, VALUES
+from toolkit.verification.parity import COLUMNS, DECISIONS, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -39,41 +40,11 @@ _POOR_DB = 25.0
 On the reference model 27 dB changed 2 % of the labels."""
 
 
-class _Input(Protocol):
-    @property
-    def tensor(self) -> str: ...
-    @property
-    def dtype(self) -> str | None: ...
-    @property
-    def scale(self) -> float | None: ...
-    @property
-    def zero_point(self) -> int | None: ...
-
-
-class _Layer(Protocol):
-    @property
-    def layer(self) -> str: ...
-    @property
-    def operator(self) -> str: ...
-    @property
-    def inputs(self) -> Sequence[_Input]: ...
-    @property
-    def weights(self) -> NDArray[np.float32] | None: ...
-    @property
-    def rounded(self) -> NDArray[np.float32] | None: ...
-    @property
-    def scales(self) -> NDArray[np.float32] | None: ...
-    @property
-    def load(self) -> int | None: ...
-    @property
-    def load_limit(self) -> int | None: ...
-
-
 class Probe(Protocol):
     """Runs the float32 and the int8 file layer by layer; see `toolkit.conversion.layer_activations`."""
 
     @property
-    def layers(self) -> Sequence[_Layer]:
+    def layers(self) -> Sequence[Layer]:
         """The quantized layers."""
 
     @property
@@ -110,7 +81,7 @@ class LayerError:
         own_labels_changed: share of rows decided otherwise with only this layer quantized; None where no output is of
             decisions.
         own_sqnr_db: SQNR at the model's output (before softmax or sigmoid) with only this layer quantized; of several
-            outputs, the lowest.
+            outputs, or columns of an output of up to 16 values, the lowest.
         own_weights_db: the same with only its weights and bias quantized.
         own_input_db: the same with only its input quantized.
         sqnr_db: SQNR of the layer's output in the int8 file, with all that went wrong before it.
@@ -205,24 +176,29 @@ class _Change:
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
-        # One an answer: the noise of a small one must not drown in the signal of a large one.
-        self.ratios = [NoiseRatio() for _ in tasks]
+        # The noise of a small answer must not drown in the signal of a large one.
+        self.ratios: list[NoiseRatio] = []
         self._tasks = tasks
         self._changed = self._images = 0
 
     def add(self, exact: Sequence[NDArray[Any]], quantized: Sequence[NDArray[Any]], images: int) -> None:
         changed = np.zeros(images, bool)
-        for ratio, task, one, other in zip(self.ratios, self._tasks, exact, quantized, strict=True):
-            ratio.add(one, other)
+        parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        for task, *answers in zip(self._tasks, exact, quantized, strict=True):
+            one, other = (each.reshape(images, -1) for each in answers)
             if task in DECISIONS:
-                labels = [_labels(task, answers.reshape(images, -1)) for answers in (one, other)]
-                changed |= (labels[0] != labels[1]).any(axis=1)
+                changed |= (_labels(task, one) != _labels(task, other)).any(axis=1)
+            by_column = task == VALUES and one.shape[1] <= COLUMNS
+            parts += zip(one.T, other.T, strict=True) if by_column else [(one, other)]
+        self.ratios = self.ratios or [NoiseRatio() for _ in parts]
+        for ratio, part in zip(self.ratios, parts, strict=True):
+            ratio.add(*part)
         self._changed += int(changed.sum())
         self._images += images
 
     @property
     def db(self) -> float:
-        """Of the answer that suffers most; NaN if a value was none."""
+        """Of the answer (or column of values) that suffers most; NaN if a value was none."""
         found = [ratio.db for ratio in self.ratios]
         return math.nan if any(map(math.isnan, found)) else min(found)
 
@@ -343,7 +319,7 @@ def _batch_size(feeds: Mapping[str, NDArray[Any]]) -> int:
 
 
 def _layer_error(
-    layer: _Layer, own: Sequence[_Change], output_db: float | None, ranges: Sequence[InputRange | None]
+    layer: Layer, own: Sequence[_Change], output_db: float | None, ranges: Sequence[InputRange | None]
 ) -> LayerError:
     both, weights, inputs = own
     known = [each for each in ranges if each is not None]
@@ -353,7 +329,7 @@ def _layer_error(
         weight_ratio.add(layer.weights, layer.rounded)
         zeroed = float(((layer.rounded == 0) & (layer.weights != 0)).mean())
     by_weights = layer.weights is not None and weights.rank < inputs.rank
-    cause, reason = _weights_reason(layer, zeroed or 0.0) if by_weights else _input_reason(layer, ranges)
+    cause, reason = weights_reason(layer, zeroed or 0.0) if by_weights else input_reason(layer, ranges)
     return LayerError(
         layer=layer.layer,
         operator=layer.operator,
@@ -370,56 +346,5 @@ def _layer_error(
         saturation_limit=layer.load_limit,
         reason=reason,
         cause=cause,
-        per_channel_helps=_per_channel_helps(layer),
+        per_channel_helps=per_channel_helps(layer),
     )
-
-
-def _weights_reason(layer: _Layer, zeroed: float) -> tuple[str, str]:
-    if layer.weights is None or layer.rounded is None or layer.scales is None:
-        raise ValueError(f"{layer.layer} has no weights to find a reason in")
-    off = float((np.abs(layer.weights - layer.rounded) / layer.scales).max())
-    if off > 0.75:  # rounding is half a step; with portable scales a hair more at the ends
-        return "mismatch", f"its weights are not those of the float32 file, they are off by up to {off:.0f} steps"
-    sizes = np.abs(layer.weights[layer.weights != 0])
-    spread = f"from {_number(np.median(sizes))} (median) to {_number(sizes.max())}"
-    scale = "one scale" if len(layer.scales) == 1 else "a scale each output"
-    return "weights", f"its weights have {scale} for values {spread}, {zeroed:.0%} of them become 0"
-
-
-def _input_reason(layer: _Layer, ranges: Sequence[InputRange | None]) -> tuple[str, str]:
-    found = [(each, span) for each, span in zip(layer.inputs, ranges, strict=True) if span is not None]
-    if not found:
-        return "range", f"its input {layer.inputs[0].tensor} is too uneven for one 8-bit scale an image"
-    worst, span = max(found, key=lambda pair: pair[1].clipping + pair[1].rounding)
-    if span.clipping > span.rounding:
-        return "clipping", (
-            f"{span.clipped:.1%} of its input {worst.tensor} is clipped to the range {_number(span.low)} to "
-            f"{_number(span.high)}, but values reach from {_number(span.reach[0])} to {_number(span.reach[1])}"
-        )
-    return "range", (
-        f"the middle unit of its input {worst.tensor} uses {span.used:.1%} of the quantized range "
-        f"{_number(span.low)} to {_number(span.high)}"
-    )
-
-
-def _number(value: float) -> str:
-    return f"{value:,.2g}" if abs(value) < 100 else f"{value:,.0f}"
-
-
-def _per_channel_helps(layer: _Layer) -> bool:
-    if layer.weights is None or layer.rounded is None or layer.scales is None or len(layer.scales) > 1:
-        return False
-    scales = np.abs(layer.weights).max(axis=0) / np.float32(127)
-    scales = np.where(scales > 0, scales, np.float32(1))
-    finer = np.rint(layer.weights / scales) * scales
-    return _middle_db(layer.weights, finer) >= _middle_db(layer.weights, layer.rounded) + 6
-
-
-def _middle_db(weights: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
-    """The median over outputs: that of all weights together is the largest output's, whatever becomes of the others."""
-    ratios = []
-    for exact, quantized in zip(weights.T, rounded.T, strict=True):
-        ratio = NoiseRatio()
-        ratio.add(exact, quantized)
-        ratios.append(ratio.db)
-    return float(np.median(ratios))

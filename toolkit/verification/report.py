@@ -5,8 +5,8 @@ parity.json, format 2: ``data``, ``limits``, ``keras_sha256``, ``class_names`` (
 ``outputs``: one entry an output (`OutputReport`), its ``parity`` a `DecisionParity` or, for task "values", a
 `ValueParity`. A figure that is not known, or no number, is null.
 
-Format 1 had one output, of classes: its ``parity`` and ``batches`` stood in the file's entry, and ``keras_accuracy`` and
-``keras_confusion`` in place of ``reference``.
+Format 1 had one output, of classes: its ``parity`` and ``batches`` stood in the file's entry, and ``keras_accuracy``
+and ``keras_confusion`` in place of ``reference``.
 """
 
 from __future__ import annotations
