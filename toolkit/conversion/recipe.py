@@ -32,6 +32,8 @@ class QuantizationRecipe:
         percentile: percentage of values inside the range, of (50, 100]; for "percentile".
         calibration_images: how many training images calibration sees (static).
         seed: which ones.
+        bias_correction: what rounding the weights does to a layer's output on average is taken back in its bias (see
+            `toolkit.conversion.bias`; static).
         keep_float: Keras layers that stay in float.
     """
 
@@ -43,6 +45,7 @@ class QuantizationRecipe:
     percentile: float = 99.99
     calibration_images: int = 2000
     seed: int = 0
+    bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class QuantizationRecipe:
             words = [f"int8 {self.method}", "per channel" if self.per_channel else "per tensor", scales]
             if self.method == "static":
                 words.append(self.calibration)
+                words += [] if self.bias_correction else ["no bias correction"]
         if self.keep_float:
             words.append(f"but {' and '.join(self.keep_float)} in float")
         return " ".join(words)
@@ -89,4 +93,5 @@ class QuantizationRecipe:
             given.append(f"--percentile={self.percentile:g}")
         if self.calibration_images != default.calibration_images:
             given.append(f"--calibration-images={self.calibration_images}")
+        given += [] if self.bias_correction else ["--no-bias-correction"]
         return given + [f"--keep-float={layer}" for layer in self.keep_float]
