@@ -51,7 +51,13 @@ QUANTIZED = {kind: f"model.{kind}.onnx" for kind in ("int8", "int4", "float16")}
 KERAS_H5, SAVED_MODEL = "model.h5", "saved_model"
 """An older file that Keras 3 cannot write anew; a SavedModel, which is a folder."""
 
-KINDS = {KERAS: "keras", KERAS_H5: "keras", HISTORY: "history", ONNX: "float32", **{name: kind for kind, name in QUANTIZED.items()}}
+KINDS = {
+    KERAS: "keras",
+    KERAS_H5: "keras",
+    HISTORY: "history",
+    ONNX: "float32",
+    **{name: kind for kind, name in QUANTIZED.items()},
+}
 """What each file of an artifact is: the name decides which gates a model must pass, not what a manifest claims."""
 
 

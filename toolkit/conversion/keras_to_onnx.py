@@ -158,7 +158,9 @@ def _class_names(
     if given is None:
         return [str(number) for number in range(count)] if first.task == "classification" else None
     if len(given) != count:
-        raise UsageError(f"{len(given)} class names were given, but the model tells {count} classes apart; give {count}")
+        raise UsageError(
+            f"{len(given)} class names were given, but the model tells {count} classes apart; give {count}"
+        )
     return list(given)
 
 

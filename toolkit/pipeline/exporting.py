@@ -257,9 +257,7 @@ def _source_sha256(manifest: Manifest) -> str:
 
 
 def _named_shape(name: str, shape: tuple[int | None, ...]) -> list[str | int]:
-    return [
-        size if size is not None else "batch" if axis == 0 else f"{name}_{axis}" for axis, size in enumerate(shape)
-    ]
+    return [size if size is not None else "batch" if axis == 0 else f"{name}_{axis}" for axis, size in enumerate(shape)]
 
 
 def _output_contracts(source: SourceModel, exported: Exported) -> list[TensorContract]:

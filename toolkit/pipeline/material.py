@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from toolkit.keras_model import SourceModel
     from toolkit.progress import Note, Step
 
-__all__ = ["Material", "OwnData", "RawInput", "divided", "fashion_rows", "gather", "is_fashion", "keras_rows", "to_file"]
+__all__ = [
+    "Material",
+    "OwnData",
+    "RawInput",
+    "divided",
+    "fashion_rows",
+    "gather",
+    "is_fashion",
+    "keras_rows",
+    "to_file",
+]
 
 RANDOM_ROWS = 256
 
@@ -171,7 +181,9 @@ def gather(
             "dataset), or --quantize dynamic, which needs none"
         )
     if test is None and calibration is not None:
-        note(f"warning: no test rows were given, so the files are verified on the calibration rows ({calibration.source})")
+        note(
+            f"warning: no test rows were given, so the files are verified on the calibration rows ({calibration.source})"
+        )
         test = calibration
         described = f"{calibration.source} (the calibration rows), {calibration.count:,} rows"
     inputs = file_inputs(source, _scaling(source, raw, [rows for rows in (calibration, test) if rows]))
@@ -315,4 +327,3 @@ def _random_rows(inputs: Sequence[FileInput]) -> Rows:
 def keras_rows(rows: Mapping[str, NDArray[Any]], inputs: Sequence[FileInput]) -> dict[str, NDArray[Any]]:
     """What the Keras model gets for rows that the file takes."""
     return {given.name: given.to_keras(rows[given.name]) for given in inputs}
-

@@ -111,9 +111,7 @@ class Reference:
         if self._answers is None:
             found = self.by_file(self.source.answers(self.keras_rows))
             if not all(np.isfinite(array).all() for array in found.values() if array.dtype.kind == "f"):
-                raise ModelError(
-                    f"{self.source.name} answers NaN or infinity on the test rows; train the model again"
-                )
+                raise ModelError(f"{self.source.name} answers NaN or infinity on the test rows; train the model again")
             self._answers = found
         return self._answers
 
@@ -303,9 +301,7 @@ def verify_files(
             file = dataclasses.replace(file, layers=found)
         if file.leaves_keras:
             worst = [output.parity.worst_row for output in file.outputs]
-            first = first_divergence(
-                reference.source, path, record.sha256, reference.keras_rows, rows.inputs, worst
-            )
+            first = first_divergence(reference.source, path, record.sha256, reference.keras_rows, rows.inputs, worst)
             file = dataclasses.replace(file, divergence=first)
         files.append(file)
     described = data or (manifest.data.test if manifest.data else rows.source)
