@@ -1,6 +1,6 @@
-"""A copy of a model that also gives the values in front of its last softmax, to be compared bit for bit.
+"""A copy of a model that also gives the values in front of the softmax or sigmoid at its end, to be compared bit by bit.
 
-A softmax is float arithmetic: exponentials of other CPUs differ in the last bit, so probabilities cannot be compared
+These are float arithmetic: exponentials of other CPUs differ in the last bit, so probabilities cannot be compared
 bit for bit. What an int8 model computes before it can.
 """
 
@@ -14,10 +14,10 @@ from onnx import TensorProto, helper
 
 from toolkit.conversion.saturation import as_run
 from toolkit.errors import ModelError
-from toolkit.predictor import LOGITS
 
 __all__ = ["WithLogits", "operators_as_run", "with_logits"]
 
+_LAST = {"LogSoftmax", "Sigmoid", "Softmax"}
 _FLOAT_SUMS = {"Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MatMulNBits"}
 
 
@@ -27,21 +27,22 @@ class WithLogits:
 
     Attributes:
         data: the ONNX file.
-        output: the name of the output to compare.
+        inner: by the file's own output, the output to compare bit for bit: what goes into its softmax or sigmoid, or
+            the output itself.
         computed_scales: some scales are computed from each input, in float arithmetic (dynamic quantization).
         float_sums: some layer sums in float (a layer kept in float, int4), in another order on other CPUs.
     """
 
     data: bytes
-    output: str
+    inner: dict[str, str]
     computed_scales: bool
     float_sums: bool
 
 
 def with_logits(data: bytes, name: str) -> WithLogits:
-    """A model with its logits among its outputs.
+    """A model with what goes into each softmax or sigmoid at its end among its outputs.
 
-    A model that already has an output named "logits", or no softmax at its end, is returned as it is.
+    A model that gives all of that already, or has no such operator at its end, is returned as it is.
 
     Args:
         data: an ONNX file's bytes.
@@ -52,25 +53,24 @@ def with_logits(data: bytes, name: str) -> WithLogits:
     """
     try:
         model = onnx.load_from_string(data)
-        first = model.graph.output[0].name
+        outputs = {output.name: output for output in model.graph.output}
+        if not outputs:
+            raise ValueError
     except Exception as error:  # protobuf's own, of no common base
         raise ModelError(f"{name} is no ONNX model; copy or export it again") from error
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     computed = any(node.op_type == "DynamicQuantizeLinear" for node in nodes)
     floats = any(operator in _FLOAT_SUMS for operator in operators_as_run(data, name))
-    outputs = [output.name for output in model.graph.output]
-    if LOGITS in outputs:
-        return WithLogits(data, LOGITS, computed, floats)
-    softmax = next((n for n in model.graph.node if n.op_type == "Softmax" and n.output[0] in outputs), None)
-    if softmax is None:
-        return WithLogits(data, first, computed, floats)
-    logits = softmax.input[0]
-    if logits not in outputs:
-        shape = next(o for o in model.graph.output if o.name == softmax.output[0]).type.tensor_type.shape
-        value = helper.make_tensor_value_info(logits, TensorProto.FLOAT, None)
-        value.type.tensor_type.shape.CopyFrom(shape)
-        model.graph.output.append(value)
-    return WithLogits(model.SerializeToString(), logits, computed, floats)
+    last = {node.output[0]: node for node in model.graph.node if node.op_type in _LAST and node.output[0] in outputs}
+    inner = {each: last[each].input[0] if each in last else each for each in outputs}
+    added = False
+    for output, tensor in inner.items():
+        if tensor not in {value.name for value in model.graph.output}:
+            value = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)
+            value.type.tensor_type.shape.CopyFrom(outputs[output].type.tensor_type.shape)
+            model.graph.output.append(value)
+            added = True
+    return WithLogits(model.SerializeToString() if added else data, inner, computed, floats)
 
 
 def operators_as_run(data: bytes, name: str) -> Counter[str]:
