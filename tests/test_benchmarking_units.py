@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.benchmarking.host import describe_host
 from toolkit.benchmarking.latency import (
-    random_images,
+    random_rows,
     summarize_latency,
     summarize_throughput,
     thread_counts,
@@ -20,6 +20,7 @@ from toolkit.benchmarking.latency import (
 from toolkit.benchmarking.report import BenchSettings
 from toolkit.benchmarking.rounds import NOISE_BOUND, Measurement, run_rounds, spread_of_medians
 from toolkit.errors import ToolkitError, UsageError
+from toolkit.predictor import TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,14 +154,40 @@ def test_thread_counts() -> None:
     assert thread_counts(64) == (1, 2, 3, 4, 8, 16, 32, 64)
 
 
-def test_images_follow_the_model_and_the_seed() -> None:
-    pixels = random_images(np.dtype(np.uint8), (28, 28), 5, seed=3)
+def _rows(dtype: str, shape: tuple[int | None, ...], low: float, high: float, n: int = 500) -> Any:
+    return random_rows(TensorInfo("x", np.dtype(dtype), shape), (low, high), 7, n, seed=3)
+
+
+def test_rows_follow_the_model_its_range_and_the_seed() -> None:
+    pixels = _rows("uint8", (28, 28), 0, 255, 5)
     assert (str(pixels.dtype), pixels.shape) == ("uint8", (5, 28, 28))
-    assert np.array_equal(pixels, random_images(np.dtype(np.uint8), (28, 28), 5, seed=3))
-    floats = random_images(np.dtype(np.float32), (784,), 5, seed=3)
-    assert (str(floats.dtype), floats.shape) == ("float32", (5, 784))
-    assert floats.min() >= 0
-    assert floats.max() < 1
+    assert np.array_equal(pixels, _rows("uint8", (28, 28), 0, 255, 5))
+    assert _rows("float32", (None, 3, None), 0, 1, 2).shape == (2, 7, 3, 7)
+    assert _rows("float32", (), 0, 1).shape == (500,)
+    for dtype in ("float32", "float64", "float16"):
+        floats = _rows(dtype, (4,), -3, 0.1)
+        assert floats.dtype == dtype
+        assert -3 <= floats.min() < -2.9
+        assert 0 < floats.max() <= np.dtype(dtype).type(0.1)
+    for dtype in ("int8", "int32", "int64", "uint16", "uint64"):
+        assert set(_rows(dtype, (4,), 2, 5).ravel().tolist()) == {2, 3, 4, 5}
+    assert _rows("int8", (4,), -1000, 1000).min() == -128  # its own limits are narrower
+    assert set(_rows("bool", (4,), 0, 1).ravel().tolist()) == {False, True}
+
+
+def test_a_large_model_gets_fewer_calls_and_smaller_batches() -> None:
+    settings = BenchSettings()
+    assert settings.calls_of(1e-5, headline=True) == 2000
+    assert settings.calls_of(1e-5, headline=False) == 500
+    assert settings.calls_of(4e-3, headline=True) == 250
+    assert settings.calls_of(10, headline=True) == 100  # ten rounds make the p99.9's 1000
+    assert replace(settings, calls=300).calls_of(10, headline=True) == 300  # as asked
+    assert settings.batches_of(1e-5, 784, None) == (1, 4, 16, 64, 256, 1024)
+    assert settings.batches_of(1e-2, 784, None) == (1, 4, 16, 64)
+    assert settings.batches_of(1e-5, 1_000_000, None) == (1, 4, 16, 64)
+    assert settings.batches_of(10, 784, None) == (1,)
+    assert settings.batches_of(1e-5, 784, 6) == (6, 18, 66, 258, 1026)
+    assert settings.batches_of(10, 784, 6) == (6,)
 
 
 @pytest.mark.parametrize(

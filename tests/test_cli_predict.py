@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REFERENCE, ROOT, TOOLKIT, Finished, toolkit
+from toolkit.data import CLASS_NAMES
 from toolkit.idx import pack
 
 if TYPE_CHECKING:
@@ -136,8 +137,8 @@ def test_many_images_end_in_a_summary(model: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert f"{path.name}[19]" in done.out
     assert f"{path.name}[20]" not in done.out
-    assert "and 30 more images" in done.out
-    assert "All 50 images" in done.out
+    assert "and 30 more rows" in done.out
+    assert "All 50 rows" in done.out
     counts = np.bincount(_expected(IMAGES).argmax(axis=1), minlength=10)
     for name, count in zip(NAMES, counts, strict=True):
         assert any(name in line and f"{count / 50:.1%}" in line for line in done.out.splitlines()) == (count > 0)
@@ -169,11 +170,15 @@ def test_every_kind_of_standard_input(model: Path, picture: Path, tmp_path: Path
 
 
 def test_what_was_done_to_a_photo_is_said_on_stderr(model: Path, tmp_path: Path) -> None:
+    """Only a model of Fashion-MNIST takes for granted that things are bright on black."""
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (60, 80), "white").save(path)
     done = toolkit("predict", path, "-m", model, "--json")
     assert len(_lines(done)) == 1
-    assert "photo.jpg: 60x80 RGB picture made grey, inverted" in done.err
+    assert done.err == f"{path}: 60x80 RGB picture made grey, resized to 28x28\n"
+    done = toolkit("predict", path, "-m", _model(tmp_path / "fashion.onnx", names=list(CLASS_NAMES)), "--json")
+    assert len(_lines(done)) == 1
+    assert "photo.jpg: 60x80 RGB picture made grey, inverted, as its border is bright, fitted" in done.err
 
 
 def test_one_bad_file_does_not_stop_the_others(model: Path, picture: Path, tmp_path: Path) -> None:
@@ -215,7 +220,7 @@ def test_a_users_mistake_is_one_line(model: Path, picture: Path, arguments: list
 def test_no_image_named() -> None:
     done = toolkit("predict")
     assert done.code == 2
-    assert "IMAGE" in done.error_line
+    assert "FILE" in done.error_line
 
 
 def test_nothing_here_to_predict_with(picture: Path, tmp_path: Path) -> None:
@@ -227,14 +232,17 @@ def test_nothing_here_to_predict_with(picture: Path, tmp_path: Path) -> None:
 def test_a_model_without_class_names(picture: Path, tmp_path: Path) -> None:
     nameless = _model(tmp_path / "nameless.onnx", names=None)
     (answer,) = _lines(toolkit("predict", picture, "-m", nameless, "--json"))
-    assert answer["class_name"] is None
-    assert f"class {answer['label']}" in toolkit("predict", picture, "-m", nameless).out
+    assert (answer["label"], answer["class_name"], answer["probabilities"]) == (None, None, None)
+    np.testing.assert_allclose(answer["outputs"]["probabilities"], _expected(IMAGES[:1])[0], atol=1e-6)
+    done = toolkit("predict", picture, "-m", nameless, "--top", 2)
+    assert done.code == 2
+    assert "--top ranks classes, but" in done.error_line
 
 
 def test_a_model_that_takes_no_raw_pixels(picture: Path, tmp_path: Path) -> None:
     done = toolkit("predict", picture, "-m", _model(tmp_path / "float.onnx", dtype="float32"))
     assert done.code == 2
-    assert "export it with --input uint8" in done.error_line
+    assert "the model does not say in which scale; give rows as .npy, or export with --input-scale" in done.error_line
 
 
 def test_a_model_that_answers_nan(picture: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +147,7 @@ def test_an_encrypted_npz(tmp_path: Path) -> None:
             data[place + at] |= 1
             place = data.find(magic, place + 4)
     (tmp_path / "a.npz").write_bytes(data)
-    assert "is encrypted" in refused(tmp_path / "a.npz")
+    assert "array 'x' is encrypted; save it again" in refused(tmp_path / "a.npz")
 
 
 def test_another_way_of_packing(tmp_path: Path) -> None:
@@ -180,7 +181,10 @@ def test_many_arrays_are_too_large_together(tmp_path: Path, monkeypatch: pytest.
 def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     start = _header("", (2, 0), 2**32 - 1)
     path = _zip(tmp_path / "bomb.npz", {"x.npy": start + b" " * 100_000_000})
+    tracemalloc.start()
     assert "damaged .npy header" in refused(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -229,9 +233,10 @@ def test_paths_in_an_npz_lead_nowhere(tmp_path: Path) -> None:
 
 
 def test_an_array_that_is_there_twice(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x.npy", _npy(X))
-        archive.writestr("x.npy", _npy(X * 2))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("x.npy", _npy(X * 2))
     assert "holds the array 'x' twice" in refused(tmp_path / "a.npz")
 
 
@@ -298,6 +303,12 @@ def test_a_folder_of_idx_files(tmp_path: Path) -> None:
     for name in FILES:
         (tmp_path / name).write_bytes(b"\0")
     assert "is a folder without images" in refused(tmp_path)
+
+
+def test_folders_of_models(tmp_path: Path) -> None:
+    assert "is an exported artifact, no data" in refused(REFERENCE)
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    assert "is a SavedModel, no data" in refused(tmp_path)
 
 
 def test_what_may_not_be_read() -> None:

@@ -1,9 +1,10 @@
 """Reading pictures for the command line: PNG, JPEG, ``.npy``, idx; from a pipe also raw pixels.
 
-What a file is, its first bytes say, not its name. A plain 28x28 grey picture is taken as it is, bit for bit.
-Any other picture is made into one by a single rule: turned upright (EXIF), transparency laid on white, made
-grey (luma), inverted if the median of its outermost pixels is brighter than 127 (Fashion-MNIST is bright on
-black), fitted into 28x28 keeping its shape, and centred on black.
+What a file is, its first bytes say, not its name. A picture that is what the model takes is taken as it is, bit for
+bit. Any other is turned upright (EXIF), transparency laid on white, made grey (luma) or RGB, and resized to the model's
+height and width (`fitted`). Models of Fashion-MNIST have a rule of their own (`as_fashion_mnist`): there it is made
+grey, inverted if the median of its outermost pixels is brighter than 127 (Fashion-MNIST is bright on black), fitted
+into 28x28 keeping its shape, and centred on black.
 """
 
 from __future__ import annotations
@@ -21,10 +22,24 @@ from toolkit.errors import InputError, MissingError
 from toolkit.idx import GZIP_MAGIC, IMAGES_MAGIC, LABELS_MAGIC, unpack_images
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["MAX_BYTES", "ImageFile", "read_images"]
+    # A picture and what to call it, to its pixels and a line that says what was done to it, if anything was.
+    Rule = Callable[[Image.Image, str], tuple[NDArray[np.uint8], str | None]]
+
+__all__ = [
+    "MAX_BYTES",
+    "ImageFile",
+    "as_fashion_mnist",
+    "fitted",
+    "is_picture",
+    "read_bytes",
+    "read_images",
+    "read_picture",
+]
 
 SIDE = 28
 MAX_IMAGES = 200_000  # in one file: 157 MB unfolded
@@ -66,26 +81,32 @@ class ImageFile:
         return [f"{self.name}[{index}]" for index in range(len(self.images))]
 
 
-def read_images(path: str | os.PathLike[str], stdin: bytes | None = None) -> ImageFile:
-    """The images in a file, or in standard input where the path is "-".
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins so is a PNG or JPEG."""
+    return start.startswith((_PNG, _JPEG))
+
+
+def read_images(path: str | os.PathLike[str], stdin: bytes | None = None, rule: Rule | None = None) -> ImageFile:
+    """The 28x28 images in a file, or in standard input where the path is "-".
 
     Args:
         path: a PNG, JPEG, ``.npy`` or idx (plain or gzip'd) file, or "-".
         stdin: what standard input held, for "-"; here raw pixels, 784 bytes an image, are taken too.
+        rule: what to do with a picture; None: `as_fashion_mnist`.
 
     Raises:
         MissingError: no such file, or Pillow is needed and not installed.
         InputError: empty, cut short, damaged, too large, or nothing of the above.
     """
     name = os.fspath(path)
-    data = _read(name) if name != "-" else stdin or b""
+    data = read_bytes(name) if name != "-" else stdin or b""
     shown = "standard input" if name == "-" else name
     if not data:
         raise InputError(f"{shown} is empty; expected a PNG, JPEG, .npy or idx file")
     if len(data) > MAX_BYTES:
         raise InputError(f"{shown} has more than {MAX_BYTES} bytes; split it into files of {MAX_IMAGES} images")
-    if data.startswith((_PNG, _JPEG)):
-        image, note = _picture(data, shown)
+    if is_picture(data):
+        image, note = read_picture(data, shown, rule or as_fashion_mnist)
         return ImageFile(name, image[np.newaxis], (note,) if note else ())
     if data.startswith(_NPY):
         return ImageFile(name, _npy(data, shown))
@@ -97,10 +118,16 @@ def read_images(path: str | os.PathLike[str], stdin: bytes | None = None) -> Ima
     raise InputError(f"{shown} begins with {data[:8]!r}, expected a PNG, JPEG, .npy or idx file{raw}; convert it first")
 
 
-def _read(name: str) -> bytes:
+def read_bytes(name: str, count: int = MAX_BYTES + 1) -> bytes:
+    """The first bytes of a file.
+
+    Raises:
+        MissingError: no such file.
+        InputError: a folder, or it may not be read.
+    """
     try:
         with open(name, "rb") as file:  # noqa: PTH123 - Path("") would be the current folder
-            return file.read(MAX_BYTES + 1)
+            return file.read(count)
     except FileNotFoundError as error:
         raise MissingError(f"{name or 'a file named with nothing'} does not exist; check the path") from error
     except IsADirectoryError as error:
@@ -157,8 +184,13 @@ def _advice(array: NDArray[np.generic]) -> str:
     return "convert with array.astype(numpy.uint8)"
 
 
-def _picture(data: bytes, name: str) -> tuple[NDArray[np.uint8], str | None]:
-    """A PNG or JPEG as uint8 (28, 28), and a line that says what was done to it, if anything was."""
+def read_picture(data: bytes, name: str, rule: Rule) -> tuple[NDArray[np.uint8], str | None]:
+    """A PNG or JPEG as pixels, and a line that says what was done to it, if anything was.
+
+    Raises:
+        MissingError: Pillow is not installed.
+        InputError: damaged or too large.
+    """
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -172,7 +204,7 @@ def _picture(data: bytes, name: str) -> tuple[NDArray[np.uint8], str | None]:
             image: Image.Image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
             if image.width * image.height <= MAX_PIXELS:
                 image.load()
-                return _as_trained(image, name)
+                return rule(image, name)
     except Image.DecompressionBombError:
         pass
     except UnidentifiedImageError as error:
@@ -183,15 +215,41 @@ def _picture(data: bytes, name: str) -> tuple[NDArray[np.uint8], str | None]:
     raise InputError(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; save a smaller copy of it")
 
 
-def _as_trained(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], str | None]:
-    """The one rule for pictures; see the top of this file."""
-    from PIL import Image, ImageOps
+def fitted(
+    image: Image.Image, name: str, height: int | None, width: int | None, channels: int
+) -> tuple[NDArray[np.uint8], str | None]:
+    """A picture in the size and colours that a model takes.
 
-    turned = _MAKE_UPRIGHT.get(_orientation(image))
-    transparent = image.has_transparency_data
-    if image.mode == "L" and image.size == (SIDE, SIDE) and not turned and not transparent:
-        return np.array(image, np.uint8), None
-    done, what = [], f"{image.width}x{image.height} {image.mode}"
+    Args:
+        image: of any size and mode.
+        name: what to call it.
+        height: wanted; None: its own.
+        width: wanted; None: its own.
+        channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        uint8 of shape (height, width, channels), and what was done to it.
+    """
+    from PIL import Image
+
+    what, mode = f"{image.width}x{image.height} {image.mode}", "L" if channels == 1 else "RGB"
+    image, done = _flat(image)
+    if image.mode != mode:
+        image = (image if image.mode in {"L", "RGB", "RGBA"} else image.convert("RGB")).convert(mode)
+        done.append("made grey" if channels == 1 else "made RGB")
+    size = (width or image.width, height or image.height)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+        done.append(f"resized to {size[0]}x{size[1]}")
+    note = f"{name}: {what} picture {', '.join(done)}" if done else None
+    return np.array(image, np.uint8).reshape(size[1], size[0], channels), note
+
+
+def _flat(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """A picture upright, of 8 bits a pixel and without transparency, and what was done for that."""
+    from PIL import Image
+
+    turned, transparent, done = _MAKE_UPRIGHT.get(_orientation(image)), image.has_transparency_data, []
     if turned:
         image = image.transpose(Image.Transpose[turned])
         done.append("turned upright")
@@ -202,6 +260,18 @@ def _as_trained(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], str |
         picture = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         done.append("transparency laid on white")
+    return image, done
+
+
+def as_fashion_mnist(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], str | None]:
+    """The rule for models of Fashion-MNIST, to uint8 (28, 28); see the top of this file."""
+    from PIL import Image, ImageOps
+
+    plain = image.mode == "L" and image.size == (SIDE, SIDE) and not image.has_transparency_data
+    if plain and not _MAKE_UPRIGHT.get(_orientation(image)):
+        return np.array(image, np.uint8), None
+    what = f"{image.width}x{image.height} {image.mode}"
+    image, done = _flat(image)
     if image.mode != "L":
         image = (image if image.mode in {"RGB", "RGBA"} else image.convert("RGB")).convert("L")
         done.append("made grey")

@@ -111,7 +111,7 @@ def check_report(
 
 
 def _labels(outputs: Sequence[OutputReport], targets: Mapping[str, NDArray[Any]]) -> NDArray[np.integer] | None:
-    """The true classes of a file's rows, if its outputs are one answer of classes (or of yes and no) and they are known."""
+    """The true classes of a file's rows, if they are known and its outputs are one answer of classes (or yes and no)."""
     answers = {output.of: output.task for output in outputs}
     (name, task), *more = answers.items()
     return targets[name].reshape(-1) if not more and task in ("classification", "binary") and name in targets else None
@@ -171,7 +171,9 @@ def check_files(
             Task(f"{number}", data, given, "predictor", whole, 1 if int8 else FLOAT_PIECES),
             Task(f"{number} logits", copy.data, given, "runtime", batch, limit=limit),
             Task(f"{number} alone", data, given, "predictor", 1, limit=ALONE),
-            Task(f"{number} logits alone", copy.data, given, "runtime", alone, limit=min(ALONE, limit) // alone * alone),
+            Task(
+                f"{number} logits alone", copy.data, given, "runtime", alone, limit=min(ALONE, limit) // alone * alone
+            ),
         ]
     here, *there = run_all([this_machine(), *machines], jobs, step, "rows on all CPUs")
     for number, (path, (copy, exact)) in enumerate(zip(paths, copies, strict=True)):

@@ -14,7 +14,7 @@ def export(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="Artifact folder, .keras or .h5 file, or SavedModel folder.  [default: exported/mlp, else the reference]"
+            help="Artifact folder, .keras or .h5 file, SavedModel folder.  [default: exported/mlp, else the reference]"
         ),
     ] = None,
     output: options.Output = None,

@@ -123,8 +123,8 @@ InputDtype = Annotated[
     typer.Option(
         "--input",
         metavar="uint8|int8|float32",
-        help="Raw integers that the file scales itself, or the Keras model's own input.  [default: raw pixels where the "
-        "scale is known]",
+        help="Raw integers that the file scales itself, or the Keras model's own input.  [default: raw pixels where "
+        "the scale is known]",
     ),
 ]
 Custom = Annotated[

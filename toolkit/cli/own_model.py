@@ -50,7 +50,8 @@ Metrics = Annotated[
     typer.Option(
         "--metric",
         metavar="[OUTPUT=]NAME",
-        help="Also judge by mae, mse, rmse, r2, or MODULE:FUNCTION of your own (targets, answers[, inputs]); repeatable.",
+        help="Also judge by mae, mse, rmse, r2, or MODULE:FUNCTION of your own, of (targets, answers[, inputs]); "
+        "repeatable.",
     ),
 ]
 InputScale = Annotated[

@@ -3,25 +3,31 @@
 import json as json_text
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from toolkit.images import ImageFile
+    from numpy.typing import NDArray
+
+    from toolkit.feeding import Given
     from toolkit.predictor import PredictionBatch, Predictor
 
 SHOWN = 20  # rows of the table, before a summary says the rest
 NAME_WIDTH = 40  # of a file in the table: the end of a longer path, so that the other columns have room
-AT_ONCE = 2_000  # images in one run of the model: bounds the memory that a long file takes
+AT_ONCE = 2_000  # rows in one run of the model, and their bytes: bounds the memory that a long file takes
+BYTES_AT_ONCE = 64_000_000
+FIRST_VALUES = 4  # of an output in the table
 
 
 def predict(
-    images: Annotated[
+    files: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE", help="PNG, JPEG, .npy or idx files; - reads standard input."),
+        typer.Argument(
+            metavar="FILE", help="PNG, JPEG, .npy, .npz or (28x28 pixels) idx files; - reads standard input."
+        ),
     ],
     model: Annotated[
         Path | None,
@@ -34,20 +40,21 @@ def predict(
         typer.Option(help="Which model of the artifact.  [default: the quantized one if it is there]"),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads that one run may use.", min=1)] = 1,
-    top: Annotated[int | None, typer.Option(help="Show this many classes an image.  [default: 1]", min=1)] = None,
+    top: Annotated[int | None, typer.Option(help="Show this many classes a row.  [default: 1]", min=1)] = None,
     show_all: Annotated[
-        bool, typer.Option("--all", help=f"A row for each image, however many; else {SHOWN} and a summary.")
+        bool, typer.Option("--all", help=f"A line for each row, however many; else {SHOWN} and a summary.")
     ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line for each image, with all probabilities (and logits).")
+        bool, typer.Option("--json", help="One JSON object a line for each row, with all outputs by name.")
     ] = False,
 ) -> None:
-    """Say what is in the images.
+    """Say what the model makes of pictures or of rows of numbers.
 
-    A 28x28 grey picture is taken as it is. Any other is turned upright, laid on white, made grey, inverted if its
-    border is bright, and fitted into 28x28; a note on stderr says so. Standard input may be any of the file
-    kinds, or raw pixels: 784 bytes an image. A file that cannot be read is reported and the others go on; the
-    exit code is then that of the first error.
+    Rows come as .npz with an array for each input, or as .npy for a model of one. A picture is turned upright, laid on
+    white, made grey or RGB and resized as the model takes it; for Fashion-MNIST models it is also inverted if its
+    border is bright, and centred on black. A note on stderr says so. Standard input may be any of the file kinds, or
+    784 bytes an image for 28x28 models. Models without class names show their outputs. A file that cannot be read is
+    reported and the others go on; the exit code is then that of the first error.
 
     \b
     Example:
@@ -59,67 +66,79 @@ def predict(
         raise UsageError("--all does nothing with --json, which always gives every image; drop one of them")
     if json and top is not None:
         raise UsageError("--top does nothing with --json, which gives all probabilities; drop one of them")
-    if images.count("-") > 1:
+    if files.count("-") > 1:
         raise UsageError("standard input (-) is named twice, but can be read once; name it once")
     if model is None:
         from toolkit.cli.defaults import default_artifact
 
         model = default_artifact()
-    predictor = _open(model, kind, threads)
-    if top is not None and top > predictor.classes:
-        raise UsageError(f"--top is {top}, but the model knows {predictor.classes} classes; give at most that")
+    from toolkit.predictor import Predictor
+
+    predictor = Predictor(model, kind=kind, threads=threads)
+    if top is not None:
+        _check_top(predictor, top)
     failures: list[int] = []
-    answers = _answers(predictor, images, failures)
+    answers = _answers(predictor, files, failures)
     if json:
         for file, batch in answers:
             _print_lines(file, batch)
+    elif predictor.class_names is None:
+        _print_outputs(predictor, answers, show_all=show_all)
     else:
-        _print_people(predictor, answers, top or 1, show_all=show_all)
+        _print_people(predictor, predictor.class_names, answers, top or 1, show_all=show_all)
     if failures:
         raise typer.Exit(failures[0])
 
 
-def _open(model: Path, kind: str | None, threads: int) -> "Predictor":
-    from toolkit.errors import ModelError
-    from toolkit.predictor import Predictor
+def _check_top(predictor: "Predictor", top: int) -> None:
+    from toolkit.errors import UsageError
 
-    predictor = Predictor(model, kind=kind, threads=threads)
-    if predictor.input_dtype != "uint8" or predictor.input_shape != (28, 28):
-        raise ModelError(
-            f"{predictor.file.path} takes {predictor.input_dtype} of shape (n, "
-            f"{', '.join(map(str, predictor.input_shape))}), expected uint8 pixels (n, 28, 28); "
-            "export it with --input uint8"
+    if predictor.class_names is None:
+        raise UsageError(
+            f"--top ranks classes, but {predictor.file.path} names none (it gives "
+            f"{', '.join(predictor.output_names)}); drop it, or export a classifier with --classes"
         )
-    return predictor
+    if top > len(predictor.class_names):
+        raise UsageError(f"--top is {top}, but the model knows {len(predictor.class_names)} classes; give at most that")
 
 
 def _answers(
     predictor: "Predictor", paths: list[str], failures: list[int]
-) -> "Iterator[tuple[ImageFile, PredictionBatch]]":
+) -> "Iterator[tuple[Given, PredictionBatch]]":
     """Each readable file with its predictions; of the others the error line is printed and the code kept."""
     import numpy as np
 
     from toolkit.cli.console import note
-    from toolkit.errors import ModelError, ToolkitError
-    from toolkit.images import read_images
+    from toolkit.errors import InputError, ModelError, ToolkitError
+    from toolkit.feeding import read_given
     from toolkit.predictor import PredictionBatch
 
     for path in paths:
         try:
-            file = read_images(path, _standard_input() if path == "-" else None)
+            file = read_given(path, predictor, _standard_input() if path == "-" else None)
         except ToolkitError as error:
             note(f"error: {error}")
             failures.append(error.exit_code)
             continue
         for line in file.notes:
             note(line)
-        parts = [
-            predictor.predict_batch(file.images[start : start + AT_ONCE])
-            for start in range(0, max(len(file.images), 1), AT_ONCE)
-        ]
+        row_bytes = sum(array.nbytes for array in file.rows.values()) // max(file.count, 1)
+        step = max(1, min(AT_ONCE, BYTES_AT_ONCE // max(row_bytes, 1)))
+        try:
+            parts = [
+                predictor.predict_batch({name: array[start : start + step] for name, array in file.rows.items()})
+                for start in range(0, max(file.count, 1), step)
+            ]
+        except InputError as error:
+            note(f"error: {file.name}: {error}")
+            failures.append(error.exit_code)
+            continue
         batch = PredictionBatch.joined(parts)
-        if not np.isfinite(batch.probabilities).all():
-            raise ModelError(f"{predictor.file.path} answers with NaN; the model is broken: export it again")
+        for array in batch.outputs.values():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ModelError(
+                    f"{predictor.file.path} answers with NaN or infinity; the model is broken: export it again"
+                )
         yield file, batch
 
 
@@ -128,11 +147,11 @@ def _standard_input() -> bytes:
     from toolkit.images import MAX_BYTES
 
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("- reads an image from standard input, which is a terminal; pipe a file into it")
+        raise UsageError("- reads from standard input, which is a terminal; pipe a file into it")
     return sys.stdin.buffer.read(MAX_BYTES + 1)
 
 
-def _print_lines(file: "ImageFile", batch: "PredictionBatch") -> None:
+def _print_lines(file: "Given", batch: "PredictionBatch") -> None:
     for index, answer in enumerate(batch):
         line = {
             "file": file.name,
@@ -140,10 +159,11 @@ def _print_lines(file: "ImageFile", batch: "PredictionBatch") -> None:
             "label": answer.label,
             "class_name": answer.class_name,
             "probability": answer.probability,
-            "probabilities": answer.probabilities.tolist(),
+            "probabilities": None if answer.label is None else answer.probabilities.tolist(),
         }
         if answer.logits is not None:
             line["logits"] = answer.logits.tolist()
+        line["outputs"] = {name: array.tolist() for name, array in answer.outputs.items()}
         sys.stdout.write(json_text.dumps(line, allow_nan=False) + "\n")
     sys.stdout.flush()  # whoever reads the pipe can work on this file while the next is read
 
@@ -157,7 +177,8 @@ def _shown(name: str) -> str:
 
 def _print_people(
     predictor: "Predictor",
-    answers: "Iterator[tuple[ImageFile, PredictionBatch]]",
+    names: tuple[str, ...],
+    answers: "Iterator[tuple[Given, PredictionBatch]]",
     top: int,
     *,
     show_all: bool,
@@ -166,7 +187,6 @@ def _print_people(
 
     from toolkit.cli.console import print_table
 
-    names = predictor.class_names or tuple(f"class {label}" for label in range(predictor.classes))
     rows: list[list[str]] = []
     found: list[PredictionBatch] = []
     for file, batch in answers:
@@ -190,12 +210,41 @@ def _print_people(
     labels, best = probabilities.argmax(axis=1), probabilities.max(axis=1)
     summary = [
         [names[label], f"{chosen.sum():,}", f"{chosen.mean():.1%}", f"{best[chosen].mean():.4f}"]
-        for label in range(predictor.classes)
+        for label in range(len(names))
         if (chosen := labels == label).any()
     ]
-    typer.echo(f"... and {total - len(rows):,} more images (--all shows each, --json gives each as a line)\n")
+    typer.echo(f"... and {total - len(rows):,} more rows (--all shows each, --json gives each as a line)\n")
     print_table(
-        f"All {total:,} images",
-        ("class", "images", "share", "mean probability"),
+        f"All {total:,} rows",
+        ("class", "rows", "share", "mean probability"),
         summary,
     )
+
+
+def _print_outputs(
+    predictor: "Predictor", answers: "Iterator[tuple[Given, PredictionBatch]]", *, show_all: bool
+) -> None:
+    """What a model without classes says: each output of each row."""
+    from toolkit.cli.console import print_table
+
+    lines: list[list[str]] = []
+    shown = total = 0
+    for file, batch in answers:
+        wanted = len(batch) if show_all else min(len(batch), max(0, SHOWN - shown))
+        for name, answer in zip(file.names[:wanted], batch, strict=False):
+            lines += [[_shown(name), output, *_described(array)] for output, array in answer.outputs.items()]
+        shown, total = shown + wanted, total + len(batch)
+    if total:
+        columns = ("file", "output", "shape", "first values", "lowest", "highest")
+        print_table(f"{predictor.file.path} ({predictor.file.kind})", columns, lines)
+    if total > shown:
+        typer.echo(f"... and {total - shown:,} more rows (--all shows each, --json gives each as a line)")
+
+
+def _described(array: "NDArray[Any]") -> list[str]:
+    shape = " x ".join(map(str, array.shape)) or "one number"
+    if array.size == 0:
+        return [shape, "none", "", ""]
+    values = [f"{value:.6g}" for value in array.reshape(-1)[:FIRST_VALUES].astype(float)]
+    more = ", ..." if array.size > FIRST_VALUES else ""
+    return [shape, ", ".join(values) + more, f"{float(array.min()):.6g}", f"{float(array.max()):.6g}"]

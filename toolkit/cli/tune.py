@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli import options
+from toolkit.cli import options, own_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from toolkit.data import FashionMnist
     from toolkit.tuning.tune import TuneReport
 
@@ -44,6 +46,13 @@ def tune(
     ] = False,
     custom: options.Custom = None,
     unsafe: options.Unsafe = False,
+    calibration: own_model.Calibration = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Rows with labels to choose by; keep the test rows for verify."),
+    ] = None,
+    input_scale: own_model.InputScale = None,
+    input_offset: own_model.InputOffset = None,
     data: options.DataFolder = None,
     json: options.Json = False,
 ) -> None:
@@ -59,10 +68,12 @@ def tune(
         toolkit tune exported/mlp --max-accuracy-drop 0.002 --apply
     """
     import dataclasses
+    import functools
 
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
     from toolkit.cli.outputs import checked_report
+    from toolkit.errors import UsageError
     from toolkit.tuning.choose import Budget
 
     budget = Budget(max_accuracy_drop, min_agreement, objective, portable)
@@ -75,11 +86,20 @@ def tune(
 
     given: dict[str, Any] = {"calibration_images": calibration_images, "rounds": rounds}
     settings = dataclasses.replace(
-        TuneSettings(budget=budget, keep_float=tuple(keep_float or ()), custom=tuple(custom or ()), unsafe=unsafe),
+        TuneSettings(
+            budget=budget,
+            keep_float=tuple(keep_float or ()),
+            data=own_model.own_data(calibration, validation, None, data),
+            raw=own_model.raw_input(None, input_scale, input_offset),
+            custom=tuple(custom or ()),
+            unsafe=unsafe,
+        ),
         **{name: value for name, value in given.items() if value is not None},
     )
     place = checked_report(output or _default_output(source), "tune.json")
-    images = load(data, note)
+    images = functools.cache(lambda: load(data, note))
+    if apply and settings.data.given:
+        raise UsageError("--apply verifies on test rows, which tune does not have; export with what it says instead")
     with steps("Tuning") as step:
         report = run_tune(source, images, settings, note, step)
     if json:
@@ -140,10 +160,10 @@ def _render(report: "TuneReport") -> None:
     typer.echo(f"Chosen: {report.choice.reason}")
 
 
-def _apply(source: Path, report: "TuneReport", images: "FashionMnist") -> None:
+def _apply(source: Path, report: "TuneReport", images: "Callable[[], FashionMnist]") -> None:
     from toolkit.cli.console import note, steps
     from toolkit.cli.rendering import print_verification
-    from toolkit.pipeline import ExportOptions, FailedGatesError, contract_of, export_artifact, export_target
+    from toolkit.pipeline import ExportOptions, FailedGatesError, RawInput, contract_of, export_artifact, export_target
     from toolkit.verification.gates import Limits
 
     budget = report.settings.budget
@@ -151,7 +171,12 @@ def _apply(source: Path, report: "TuneReport", images: "FashionMnist") -> None:
     settings = report.settings
     input_dtype, output = contract_of(source)  # as the artifact was exported before
     chosen = ExportOptions(
-        report.chosen.recipe, input_dtype, output, limits, custom=settings.custom, unsafe=settings.unsafe
+        report.chosen.recipe,
+        raw=RawInput("float32" if input_dtype == "float32" else None),
+        output=output,
+        limits=limits,
+        custom=settings.custom,
+        unsafe=settings.unsafe,
     )
     try:
         with steps("Verifying") as step:

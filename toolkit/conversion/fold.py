@@ -76,7 +76,7 @@ class _Folding:
     def _drop_neutral(self, node: onnx.NodeProto) -> bool:
         """Times 1 or plus 0."""
         sides = self._sides(node)
-        if sides is None or sides[1].size != 1 or sides[2] and node.op_type in ("Sub", "Div"):
+        if sides is None or sides[1].size != 1 or (sides[2] and node.op_type in ("Sub", "Div")):
             return False
         if sides[1].item() != (1 if node.op_type in ("Mul", "Div") else 0) or node.output[0] in self.outputs:
             return False
@@ -91,47 +91,48 @@ class _Folding:
     def _into_before(self, node: onnx.NodeProto) -> bool:
         """Fold into the layer whose output this operator takes."""
         sides = self._sides(node)
-        if sides is None:
+        found = self._layer_before(sides[0]) if sides else None
+        if sides is None or found is None or (sides[2] and node.op_type == "Div"):
             return False
-        tensor, constant, reversed_ = sides
-        if reversed_ and node.op_type == "Div":
+        layer, bias, squeezed = found
+        weight = self._array(layer.input[1])
+        if weight is None or weight.dtype != np.float32:
             return False
-        # Back over what only drops or adds axes, and over the bias of a MatMul, to the layer.
-        squeezed, bias, at = 0, None, tensor
-        while True:
-            maker = self.makers.get(at)
-            if maker is None or not self._alone(at):
-                return False
-            if maker.op_type in _VIEWS and bias is None:
-                axes = self._axes(maker)
-                if axes is None or min(axes) < 2:
-                    return False
-                squeezed += len(axes) if maker.op_type == "Squeeze" else -len(axes)
-                at = maker.input[0]
-            elif maker.op_type == "Add" and bias is None and maker.input[1] in self.constants:
-                source = self.makers.get(maker.input[0])
-                if source is None or source.op_type != "MatMul":
-                    return False
-                bias, at = maker, maker.input[0]
-            else:
-                break
-        layer = self.makers[at]
-        weight = self._array(layer.input[1]) if layer.op_type in ("Conv", "MatMul") else None
-        if weight is None or weight.dtype != np.float32 or (layer.op_type == "MatMul" and weight.ndim != 2):
-            return False
-        if layer.op_type == "MatMul" and (squeezed or (bias is None and node.op_type in ("Add", "Sub"))):
-            return False  # a MatMul's own bias
-        count = len(weight) if layer.op_type == "Conv" else weight.shape[1]
-        place = weight.ndim - squeezed - 1 if layer.op_type == "Conv" else 1
-        vector = _by_channel(constant, place, count)
+        if layer.op_type == "MatMul":
+            if weight.ndim != 2 or squeezed or (bias is None and node.op_type in ("Add", "Sub")):
+                return False  # what is added to a MatMul is its own bias
+            place, count = 1, weight.shape[1]
+        else:
+            place, count = weight.ndim - squeezed - 1, len(weight)
+        vector = _by_channel(sides[1], place, count)
         if vector is None:
             return False
-        factor, summand = _affine(node.op_type, vector, reversed_=reversed_)
+        factor, summand = _affine(node.op_type, vector, reversed_=sides[2])
         self._scale(layer, bias, weight, factor, summand)
-        last = self.makers[tensor]
+        last = self.makers[sides[0]]
         self.graph.node.remove(node)
         last.output[0] = node.output[0]
         return True
+
+    def _layer_before(self, tensor: str) -> tuple[onnx.NodeProto, onnx.NodeProto | None, int] | None:
+        """Back over what only drops or adds axes, and over the bias of a MatMul, to the Conv or MatMul.
+
+        Returns:
+            The layer, its bias (an Add), and how many axes were dropped; None where none feeds it alone.
+        """
+        squeezed = 0
+        while (maker := self.makers.get(tensor)) is not None and self._alone(tensor):
+            axes = self._axes(maker) if maker.op_type in _VIEWS else None
+            if axes is not None and min(axes) >= 2:
+                squeezed += len(axes) if maker.op_type == "Squeeze" else -len(axes)
+                tensor = maker.input[0]
+            elif maker.op_type == "Add" and maker.input[1] in self.constants and not squeezed:
+                layer = self.makers.get(maker.input[0])
+                own = layer is not None and layer.op_type == "MatMul" and self._alone(maker.input[0])
+                return (layer, maker, 0) if own and layer is not None else None
+            else:
+                return (maker, None, squeezed) if maker.op_type in ("Conv", "MatMul") else None
+        return None
 
     def _scale(
         self,
@@ -153,7 +154,7 @@ class _Folding:
             self._store(layer, 2, shift, f"{layer.input[1].rpartition('/')[0]}/bias")
         elif bias is not None:
             before = self._array(bias.input[1])
-            assert before is not None  # noqa: S101 - `_into_before` looked
+            assert before is not None
             self._store(bias, 1, np.broadcast_to(before.astype(np.float64) * factor + summand, factor.shape))
 
     def _store(self, node: onnx.NodeProto, at: int, values: NDArray[Any], wish: str = "") -> None:
@@ -210,8 +211,9 @@ class _Folding:
         bias = helper.make_node("Add", [inner, name], [given], name=given)
         at = next(i for i, each in enumerate(self.graph.node) if each.output[0] == inner)
         self.graph.node.insert(at + 1, bias)
-        self.users[name] = [self.graph.node[at + 1]]
-        return self.graph.node[at + 1]
+        inserted: onnx.NodeProto = self.graph.node[at + 1]
+        self.users[name] = [inserted]
+        return inserted
 
     def _from_input(self, tensor: str) -> bool:
         """Only operators without weights stand between a tensor and the model's inputs."""

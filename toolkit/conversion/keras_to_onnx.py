@@ -39,7 +39,7 @@ class Wishes:
         tasks: by output name, see `tasks_of`.
         class_names: of the classes of the first output that has classes; None where they are not known.
         class_outputs: see `tasks_of`.
-        usual_names: call the answer of a classifier that ends in a softmax "probabilities", whatever the model calls it.
+        usual_names: call the answer of a classifier that ends in a softmax "probabilities", whatever its model does.
     """
 
     gives: str = "probabilities"

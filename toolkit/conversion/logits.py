@@ -1,4 +1,4 @@
-"""A copy of a model that also gives the values in front of the softmax or sigmoid at its end, to be compared bit by bit.
+"""A copy of a model that also gives the values in front of the softmax or sigmoid at its end, to compare bit by bit.
 
 These are float arithmetic: exponentials of other CPUs differ in the last bit, so probabilities cannot be compared
 bit for bit. What an int8 model computes before it can.

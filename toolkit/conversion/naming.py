@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["layer_of", "name_like_keras", "path_of"]
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_NEAR = 20  # nodes that are looked at for a layer's name
 
 
 def path_of(name: str, layers: Sequence[str]) -> tuple[str, str]:
@@ -67,51 +69,91 @@ def name_like_keras(model: onnx.ModelProto, source: SourceModel) -> None:
     operation's.
     """
     graph = model.graph
-    kept = {value.name for value in (*graph.input, *graph.output)}
-    taken = set(kept)
-    renamed: dict[str, str] = {}
-    layers = source.layers
-    scopes = _scopes(graph, source.weights, layers)
-
-    def rename(name: str, wish: str) -> None:
-        number, found = 1, wish
-        while found in taken:
-            number += 1
-            found = f"{wish}_{number}"
-        taken.add(found)
-        renamed[name] = found
-
-    def plain(name: str) -> str:
-        layer, rest = path_of(name, layers)
-        layer = scopes.get(_scope(name), layer)
-        return f"{layer}/{rest}".strip("/") or name
-
+    names = _Names(graph, source)
     constants = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type not in _WEIGHTED or node.input[1] not in constants or node.input[1] in renamed:
-            continue
-        layer = plain(node.input[1]).rpartition("/")[0]
-        layer = scopes.get(_scope(node.input[1])) or layer_of(node.input[1], layers) or layer_of(node.output[0], layers)
-        layer = layer or plain(node.output[0]).rpartition("/")[0] or node.op_type.lower()
-        rename(node.input[1], f"{layer}/kernel")
-        if len(node.input) > 2 and node.input[2] in constants and node.input[2] not in renamed:
-            rename(node.input[2], f"{layer}/bias")
-    own = _unique_weights(source.weights)
+        if node.op_type in _WEIGHTED and node.input[1] in constants:
+            names.call_weights(node, ("", "kernel", "bias"), constants, names.layer(node.input[1], node))
+        elif node.op_type in _RECURRENT:
+            names.call_weights(node, ("", "W", "R", "B"), constants, names.layer_around(node))
     for tensor in graph.initializer:
-        if tensor.name not in renamed:
-            rename(tensor.name, own.get(_values(numpy_helper.to_array(tensor))) or plain(tensor.name))
+        names.call(tensor.name, names.own.get(_values(numpy_helper.to_array(tensor))) or names.plain(tensor.name))
     for node in graph.node:
         for output in node.output:
-            if output and output not in kept:
-                rename(output, plain(output))
-    for tensor in graph.initializer:
-        tensor.name = renamed[tensor.name]
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
-        node.name = node.output[0]
-        _rename_inner(node, renamed)
+            if output:
+                names.call(output, names.plain(output))
+    _rename(graph, names.given)
     graph.name = source.name
+
+
+def _rename(graph: onnx.GraphProto, given: Mapping[str, str]) -> None:
+    for tensor in graph.initializer:
+        tensor.name = given[tensor.name]
+    for node in graph.node:
+        for each in (node.input, node.output):
+            each[:] = [given.get(name, name) for name in each]
+        node.name = node.output[0]
+        _rename_inner(node, given)
+
+
+class _Names:
+    """Names that were given out, each once; inputs and outputs keep theirs."""
+
+    def __init__(self, graph: onnx.GraphProto, source: SourceModel) -> None:
+        self._layers = source.layers
+        self.own = _unique_weights(source.weights)
+        self._scopes = _scopes(graph, self.own, source.layers)
+        self.given = {value.name: value.name for value in (*graph.input, *graph.output)}
+        self._taken = set(self.given)
+        self._makers = {name: node for node in graph.node for name in node.output}
+        self._users: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self._users.setdefault(name, []).append(node)
+
+    def call(self, name: str, wish: str) -> None:
+        """Give a tensor a name, unless it has one."""
+        if name in self.given:
+            return
+        number, found = 1, wish
+        while found in self._taken:
+            number += 1
+            found = f"{wish}_{number}"
+        self._taken.add(found)
+        self.given[name] = found
+
+    def call_weights(self, node: onnx.NodeProto, what: Sequence[str], constants: set[str], layer: str) -> None:
+        """Name a node's constants after its layer; an empty word stands for what is no weight."""
+        for name, word in zip(node.input, what, strict=False):
+            if word and name in constants:
+                self.call(name, f"{layer}/{word}")
+
+    def plain(self, name: str) -> str:
+        """A converter's name without its numbers."""
+        layer, rest = path_of(name, self._layers)
+        return f"{self._scopes.get(_scope(name), layer)}/{rest}".strip("/") or name
+
+    def layer(self, weight: str, node: onnx.NodeProto) -> str:
+        """The Keras layer of a weight."""
+        found = self._scopes.get(_scope(weight)) or layer_of(weight, self._layers)
+        found = found or layer_of(node.output[0], self._layers) or self.plain(node.output[0]).rpartition("/")[0]
+        return found or node.op_type.lower()
+
+    def layer_around(self, node: onnx.NodeProto) -> str:
+        """The Keras layer of a node that bears no name of it: that of what takes its outputs, or gives its inputs."""
+        seen: set[int] = set()
+        waiting = [node]
+        while waiting and len(seen) < _NEAR:
+            each = waiting.pop(0)
+            if id(each) in seen:
+                continue
+            seen.add(id(each))
+            for name in (*each.output, *each.input):
+                if found := layer_of(name, self._layers):
+                    return found
+            waiting += [user for name in each.output for user in self._users.get(name, [])]
+            waiting += [self._makers[name] for name in each.input if name in self._makers]
+        return node.op_type.lower()
 
 
 def _rename_inner(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
@@ -132,9 +174,8 @@ def _scope(name: str) -> str:
     return re.split(r"/(?:Cast/)?(?:\w+/)?ReadVariableOp", name, maxsplit=1)[0]
 
 
-def _scopes(graph: onnx.GraphProto, weights: Mapping[str, object], layers: Sequence[str]) -> dict[str, str]:
+def _scopes(graph: onnx.GraphProto, own: Mapping[tuple[int, str], str], layers: Sequence[str]) -> dict[str, str]:
     """The layer of each scope in which a weight is read, told by the weight's values."""
-    own = _unique_weights(weights)
     known = set(layers)
     found = {}
     for tensor in graph.initializer:

@@ -15,9 +15,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from toolkit.conversion.calibration import METHOD_OF, calibrate
 from toolkit.conversion.edits import part_activations, raw_form, take_raw_input
-from toolkit.conversion.routes import quiet_converters
 from toolkit.conversion.layers import float_nodes, float_weights, quantized_nodes, weighted_layers
 from toolkit.conversion.metadata import ExportedFile, copy_metadata, finish
+from toolkit.conversion.routes import quiet_converters
 from toolkit.conversion.saturation import layer_loads, portable_overrides
 from toolkit.errors import InputError, ModelError, ToolkitError
 

@@ -145,7 +145,7 @@ def _by_keras(source: SourceModel) -> onnx.ModelProto:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ModelError(f"Keras cannot export the model '{source.name}': {reason}") from error
     given, answers = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
-    wanted = {}
+    wanted: dict[str, str] = {}
     for found, specs in ((given, source.inputs), (answers, source.outputs)):
         names = [spec.name for spec in specs]
         if len(found) != len(names):
@@ -177,8 +177,8 @@ def _check_operators(model: onnx.ModelProto, source: SourceModel) -> None:
         layer = layer_of(node.name, source.layers) or layer_of(node.output[0], source.layers)
         where = f"layer '{layer}'" if layer else f"'{node.name}'"
         raise ModelError(
-            f"{where} of the model '{source.name}' uses the TensorFlow operation {node.op_type}, which has no ONNX form "
-            "here; replace that layer by one of standard operations"
+            f"{where} of the model '{source.name}' uses the TensorFlow operation {node.op_type}, which has no ONNX "
+            "form here; replace that layer by one of standard operations"
         )
 
 

@@ -20,11 +20,15 @@ import numpy as np
 from toolkit.datasets.files import what_zip_it_is
 from toolkit.datasets.rows import LIMIT
 from toolkit.errors import DataError, UsageError
+from toolkit.progress import silent_step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from toolkit.progress import Step
 
 __all__ = ["read_npy", "read_npz"]
 
@@ -71,7 +75,7 @@ def read_npy(path: Path, shown: str) -> NDArray[Any]:
     return np.asarray(np.memmap(path, header.dtype, "r", header.start, header.shape, order))
 
 
-def read_npz(path: Path, shown: str) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, shown: str, step: Step = silent_step) -> dict[str, NDArray[Any]]:
     """The arrays in an .npz file by name. Nothing is unpacked to disk, so names of files in it cannot do harm.
 
     Raises:
@@ -83,7 +87,7 @@ def read_npz(path: Path, shown: str) -> dict[str, NDArray[Any]]:
             if other := what_zip_it_is(archive, shown):
                 raise DataError(other)
             _check_entries(path, len(archive.infolist()))
-            return _read_members(archive, shown)
+            return _read_members(archive, shown, step)
     except OSError as error:
         raise UsageError(
             f"cannot read {shown}: {error.strerror or error}; check the file and its permissions"
@@ -109,7 +113,7 @@ def _check_entries(path: Path, found: int) -> None:
         raise zipfile.BadZipFile(f"{found} entries, and {count} by its own count")
 
 
-def _read_members(archive: zipfile.ZipFile, shown: str) -> dict[str, NDArray[Any]]:
+def _read_members(archive: zipfile.ZipFile, shown: str, step: Step) -> dict[str, NDArray[Any]]:
     headers: dict[str, _Header] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
@@ -125,14 +129,19 @@ def _read_members(archive: zipfile.ZipFile, shown: str) -> dict[str, NDArray[Any
                 f"{what} has {info.file_size} bytes, expected {header.start + header.bytes} for {header.dtype} of "
                 f"shape {header.shape}; it is damaged: save it again"
             )
-    _check_size(sum(header.bytes for header in headers.values()), shown)
-    arrays = {}
+    total = sum(header.bytes for header in headers.values())
+    _check_size(total, shown)
+    arrays: dict[str, NDArray[Any]] = {}
+    read = 0
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         with archive.open(info) as file:
             file.read(headers[name].start)
-            arrays[name] = _read_values(file, headers[name], f"{shown}: array '{name}'")
-    return arrays
+            arrays[name] = array = np.empty(headers[name].bytes, np.uint8)
+            for count in _read_values(file, array, f"{shown}: array '{name}'"):
+                step(read + count, total, f"reading {shown}")
+        read += len(array)
+    return {name: _shaped(array, headers[name]) for name, array in arrays.items()}
 
 
 def _read_header(file: IO[bytes], what: str) -> _Header:
@@ -177,9 +186,8 @@ def _check_size(count: int, shown: str) -> None:
         )
 
 
-def _read_values(file: IO[bytes], header: _Header, what: str) -> NDArray[Any]:
-    """The values behind a header, straight into the array, in pieces; at the end zipfile proves the checksum."""
-    flat = np.empty(header.bytes, np.uint8)
+def _read_values(file: IO[bytes], flat: NDArray[np.uint8], what: str) -> Iterator[int]:
+    """Fill an array with the bytes behind a header, and yield how many are read; at the end zipfile proves the sum."""
     place = 0
     while place < len(flat):
         piece = file.read(min(_CHUNK, len(flat) - place))
@@ -187,6 +195,10 @@ def _read_values(file: IO[bytes], header: _Header, what: str) -> NDArray[Any]:
             raise DataError(f"{what} is cut short; save it again")
         flat[place : place + len(piece)] = np.frombuffer(piece, np.uint8)
         place += len(piece)
+        yield place
     if file.read(1):
         raise DataError(f"{what} is longer than its header says; save it again")
+
+
+def _shaped(flat: NDArray[np.uint8], header: _Header) -> NDArray[Any]:
     return flat.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")

@@ -115,7 +115,8 @@ def _cast(array: NDArray[Any], wanted: str, what: str) -> NDArray[Any]:
 def _to_float(array: NDArray[Any], target: np.dtype[Any], what: str) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         cast = array.astype(target)
-    for part, original in zip(_parts(cast), _parts(array), strict=True):
+    for rows in _parts(array):
+        part, original = cast[rows], array[rows]
         if array.dtype.kind == "f":
             lost = ~np.isfinite(part)
         else:  # back in integers, but only where that is possible: 2**64 itself is not
@@ -129,23 +130,22 @@ def _to_float(array: NDArray[Any], target: np.dtype[Any], what: str) -> NDArray[
     return cast
 
 
-def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The rows, some at a time, so that looking at them takes little memory."""
+def _parts(array: NDArray[Any]) -> Iterator[slice]:
+    """Slices of rows, some at a time, so that looking at them takes little memory."""
     step = max(1, _STEP // max(1, array[:1].nbytes))
-    for start in range(0, len(array), step):
-        yield array[start : start + step]
+    return (slice(start, start + step) for start in range(0, len(array), step))
 
 
 def _check_finite(array: NDArray[Any], what: str) -> None:
     if array.dtype.kind != "f":
         return
-    bad, first, start = 0, -1, 0
-    for part in _parts(array):
-        rows = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
-        if rows.any():
-            first = start + int(np.argmax(rows)) if first < 0 else first
-            bad += int(rows.sum())
-        start += len(part)
+    bad, first = 0, -1
+    for rows in _parts(array):
+        part = array[rows]
+        spoilt = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
+        if spoilt.any():
+            first = rows.start + int(np.argmax(spoilt)) if first < 0 else first
+            bad += int(spoilt.sum())
     if bad:
         raise DataError(
             f"{what} has NaN or infinity in {bad} of {len(array)} rows (first in row {first}); leave these rows out, "
@@ -173,7 +173,7 @@ def _target(array: NDArray[Any], spec: TensorSpec, source: str) -> NDArray[Any]:
         if (array.sum(axis=1) == 1).all():
             return np.asarray(np.argmax(array, axis=1), np.int64)
         return array.astype(np.int64)
-    if np.dtype(spec.dtype).kind in "iu" and array.dtype.kind in "iu":
+    if spec.dtype.startswith(("int", "uint")) and array.dtype.kind in "iu":
         return np.ascontiguousarray(array, np.int64)
     return np.ascontiguousarray(_to_float(array, np.dtype(np.float32), what))
 
@@ -206,7 +206,7 @@ def _classes(labels: NDArray[Any], classes: int | None, what: str) -> NDArray[np
 
 
 def _zero_or_one(array: NDArray[Any]) -> bool:
-    return bool(np.isin(array, (0, 1)).all())
+    return all(bool(((array[rows] == 0) | (array[rows] == 1)).all()) for rows in (slice(1), *_parts(array)))
 
 
 def _check_class_names(found: Found, outputs: Sequence[TensorSpec]) -> None:

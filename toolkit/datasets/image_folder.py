@@ -4,6 +4,8 @@ The classes are the sub-folders in sorted order. What fits the model's size is t
 resized as Keras does it by default: to the model's height and width, without regard to its shape, by bilinear
 interpolation between the four nearest pixels (without smoothing first, which Pillow would do). As Keras does not turn
 pictures upright by their EXIF, neither is it done here. Keras keeps fractions of a resized pixel; here it is rounded.
+Lossless pictures agree with Keras' reading; TensorFlow decodes JPEG more coarsely, which moves
+a pixel by up to 4 of 255.
 """
 
 from __future__ import annotations
@@ -80,9 +82,11 @@ def read_folder(
     if listing.others:
         notes.append(f"{folder.name}: {listing.others} files that are no images were left out")
     chosen = np.arange(len(listing.files))
-    if None in (height, width):
-        height, width = _common_size(listing.files)
-    most = max(1, IMAGES_LIMIT // (int(height or 1) * int(width or 1) * channels))
+    free = height is None or width is None
+    if height is None or width is None:
+        first = _open(listing.files[0])
+        height, width = height or first.height, width or first.width
+    most = max(1, IMAGES_LIMIT // (height * width * channels))
     if len(chosen) > most:
         chosen = np.linspace(0, len(chosen) - 1, most).round().astype(np.intp)
         notes.append(
@@ -90,7 +94,12 @@ def read_folder(
             f"than {IMAGES_LIMIT / 1e9:g} GB"
         )
     files = [listing.files[index] for index in chosen]
-    images, told = _read_all(files, folder, int(height or 0), int(width or 0), channels, step)
+    images, done = _read_all(files, folder, (height, width, channels), step)
+    if free and done["resized"]:
+        raise DataError(
+            f"{shown}: {done['resized']} of {len(files)} images have other sizes than '{files[0].name}' "
+            f"({height}x{width}), and the model takes any size, so none is right for all; resize them to one size"
+        )
     if listing.classes:
         output = only_output(outputs)
         if output is None:
@@ -106,7 +115,7 @@ def read_folder(
         targets,
         names,
         f"the {len(files)} images in {folder.name or shown}",
-        tuple(notes + [f"{folder.name}: {note}" for note in told]),
+        tuple(notes + _told(done, len(files), folder.name, (height, width, channels))),
     )
 
 
@@ -167,15 +176,11 @@ def _list(folder: Path, shown: str) -> _Listing:
     return _Listing(files, labels, tuple(classes), others)
 
 
-def _common_size(files: Sequence[Path]) -> tuple[int, int]:
-    first = _open(files[0])
-    return first.height, first.width
-
-
 def _read_all(
-    files: Sequence[Path], folder: Path, height: int, width: int, channels: int, step: Step
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """All images, uint8 of shape (n, height, width, channels), and what was done to them."""
+    files: Sequence[Path], folder: Path, shape: tuple[int, int, int], step: Step
+) -> tuple[NDArray[np.uint8], dict[str, int]]:
+    """All images, uint8 of shape (n, height, width, channels), and to how many of them what was done."""
+    height, width, channels = shape
     images = np.empty((len(files), height, width, channels), np.uint8)
     done = {"resized": 0, "recoloured": 0, "turned": 0, "transparent": 0}
     for index, file in enumerate(files):
@@ -191,13 +196,18 @@ def _read_all(
             pixels = resize(pixels, height, width)
         images[index] = pixels
     step(len(files), len(files), f"reading images in {folder.name}")
+    return images, done
+
+
+def _told(done: dict[str, int], total: int, name: str, shape: tuple[int, int, int]) -> list[str]:
+    height, width, channels = shape
     texts = {
         "resized": f"resized to {height}x{width} by bilinear interpolation, as Keras does",
         "recoloured": "made grey" if channels == 1 else "of one channel, which was repeated",
         "turned": "not turned upright though their EXIF says so, as Keras does not either",
         "transparent": "transparent: only the colours were taken, as Keras does",
     }
-    return images, [f"{count} of {len(files)} images {texts[what]}" for what, count in done.items() if count]
+    return [f"{name}: {count} of {total} images {texts[what]}" for what, count in done.items() if count]
 
 
 def _open(file: Path) -> Image.Image:

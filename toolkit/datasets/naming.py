@@ -101,9 +101,7 @@ def _leave_other_part(left: dict[str, NDArray[Any]], part: str | None, source: s
         return []
     other = PARTS[1 - PARTS.index(part)]
     if f"x_{part}" not in left:
-        if f"x_{other}" in left and part == "test":
-            return [f"{source} has no x_test: its x_train was taken, which the model was perhaps trained on"]
-        return []
+        return [f"{source} has no x_{part}: its x_{other} was taken"] if f"x_{other}" in left else []
     gone = [name for name in (f"x_{other}", f"y_{other}") if left.pop(name, None) is not None]
     return [f"{listed(gone)} left out: the {part} part was taken"] if gone else []
 

@@ -43,7 +43,7 @@ def read_rows(
         inputs: the model's, shapes with the batch.
         outputs: the model's, shapes with the batch; none known: no targets.
         part: "train" or "test": which to take of an ``.npz`` that has both x_train and x_test.
-        step: told how far the reading of images is.
+        step: told how far the reading is, of what takes time: images, ``.npz`` files, saved datasets.
 
     Raises:
         MissingError: nothing is there, or what reads it is not installed.
@@ -67,7 +67,10 @@ def _found(
     source = path.name or shown
     if path.is_dir():
         if is_saved_dataset(path):
-            return read_saved(path, shown, inputs, outputs)
+            return read_saved(path, shown, inputs, outputs, step)
+        for mark, what in (("saved_model.pb", "a SavedModel"), ("manifest.json", "an exported artifact")):
+            if (path / mark).is_file():
+                raise DataError(f"{shown} is {what}, no data; give {WANTED}")
         if has_images(path, shown):
             return read_folder(path, shown, inputs, outputs, step)
         raise DataError(
@@ -76,7 +79,7 @@ def _found(
         )
     start = read_start(path, shown)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return assign(arrays.read_npz(path, shown), inputs, outputs, source, part)
+        return assign(arrays.read_npz(path, shown, step), inputs, outputs, source, part)
     if start.startswith(b"\x93NUMPY"):
         spec = only_input(inputs, shown, "a .npy file")
         return Found({spec.name: arrays.read_npy(path, shown)}, source=source)

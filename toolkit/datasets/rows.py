@@ -63,7 +63,12 @@ class Rows:
         Raises:
             DataError: that would be none, or a row that is not there.
         """
-        index = which if isinstance(which, slice) else np.asarray(which, np.intp)
+        index = which if isinstance(which, slice) else np.asarray(which)
+        if not isinstance(index, slice) and index.size and index.dtype.kind not in "iu":
+            raise DataError(
+                f"{self.source}: got rows of dtype {index.dtype}, expected row numbers; use numpy.flatnonzero"
+            )
+        index = index if isinstance(index, slice) else index.astype(np.intp)
         try:
             inputs = {name: np.ascontiguousarray(array[index]) for name, array in self.inputs.items()}
             targets = {name: np.ascontiguousarray(array[index]) for name, array in self.targets.items()}

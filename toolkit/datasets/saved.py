@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.keras_model.source import TensorSpec
+    from toolkit.progress import Step
 
 __all__ = ["is_saved_dataset", "read_saved"]
 
@@ -43,7 +44,9 @@ def is_saved_dataset(folder: Path) -> bool:
     return (folder / _SPEC).is_file() or (folder / _METADATA).is_file()
 
 
-def read_saved(folder: Path, shown: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Found:
+def read_saved(
+    folder: Path, shown: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], step: Step
+) -> Found:
     """The rows in a saved dataset with elements x, (x, y) or a dict, batched or not.
 
     x and y are each a tensor, a dict by name, or a tuple in the model's order. Whether an element is a row or a batch
@@ -59,7 +62,7 @@ def read_saved(folder: Path, shown: str, inputs: Sequence[TensorSpec], outputs: 
     found = _matched(structure, inputs, outputs, folder.name or shown)
     batched = _is_batched(found.inputs, inputs, shown)
     leaves: list[Any] = [*found.inputs.values(), *found.targets.values()]
-    arrays = dict(zip(leaves, _read_elements(folder, shown, structure, leaves, batched=batched), strict=True))
+    arrays = dict(zip(leaves, _read_elements(folder, shown, structure, leaves, step, batched=batched), strict=True))
     return replace(
         found,
         inputs={name: arrays[leaf] for name, leaf in found.inputs.items()},
@@ -201,7 +204,7 @@ def _may_be(shape: tuple[int | None, ...], spec: TensorSpec, *, batched: bool, e
 
 
 def _read_elements(
-    folder: Path, shown: str, structure: Any, leaves: Sequence[_Leaf], *, batched: bool
+    folder: Path, shown: str, structure: Any, leaves: Sequence[_Leaf], step: Step, *, batched: bool
 ) -> list[NDArray[Any]]:
     """The values of some tensors over all elements, in the order in which they were saved."""
     import tensorflow as tf
@@ -223,6 +226,7 @@ def _read_elements(
                 )
             for part, value in zip(parts, values, strict=True):
                 part.append(value)
+            step(min(count, max(wanted, 1)), max(wanted, 1), f"reading {shown}")
         if count != wanted >= 0:
             raise DataError(f"{shown} has {count} elements, expected {wanted}; it is cut short: save or copy it again")
         if not count:

@@ -153,7 +153,7 @@ def export_files(
     with other_cpus.emulators(options.cpus, note, step) as machines:
         rows = material.test.take(slice(0, options.cpus.images))
         report = other_cpus.check_report(
-            report, staging, rows.inputs, reference.by_file(rows.targets), machines, options.limits, note, step
+            report, staging, rows.inputs, reference.targets_by_file(rows.targets), machines, options.limits, note, step
         )
     (staging / PARITY).write_text(parity_text(report), encoding="utf-8")
     parity = {file.name: [_parity_record(output) for output in file.outputs] for file in report.files}
@@ -282,7 +282,7 @@ def _write_samples(folder: Path, material: Material, class_names: list[str] | No
         return
     if not pictures or labels is None or class_names is None:
         few = {name: values[:_SAMPLES] for name, values in rows.inputs.items()}
-        np.savez(folder / "rows.npz", **few)
+        np.savez(folder / "rows.npz", **few)  # type: ignore[arg-type]  # its stub takes any array for allow_pickle
         return
     from PIL import Image
 

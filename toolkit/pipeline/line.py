@@ -84,8 +84,8 @@ def export_artifact(
         if not options.data.given and is_fashion(model):
             if manifest.training is None:
                 note(
-                    "the model takes 28x28 and gives ten values, and no --test was given: it is calibrated and verified "
-                    "on Fashion-MNIST"
+                    "the model takes 28x28 and gives ten values, and no --test was given: it is calibrated and "
+                    "verified on Fashion-MNIST"
                 )
             data = fashion()
         material = gather(model, options.data, options.raw, data, options.quantization, note, step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,6 @@ class Material:
         class_names: of the classes; None where nobody named them.
         record: for the manifest.
         random: the test rows are random, so labels mean nothing on them.
-        labels: of the calibration rows, shape (n,), where they are known.
     """
 
     inputs: Sequence[FileInput]
@@ -108,7 +107,12 @@ class Material:
     class_names: Sequence[str] | None
     record: DataRecord
     random: bool = False
-    labels: NDArray[Any] | None = field(default=None)
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """Classes of the calibration rows, shape (n,), where they are known."""
+        known = self.calibration.targets.values() if self.calibration else ()
+        return next((target for target in known if target.ndim == 1), None)
 
 
 def is_fashion(source: SourceModel) -> bool:
@@ -153,62 +157,61 @@ def gather(
     """
     from toolkit.conversion.contract import file_inputs
 
-    random, labels = False, None
-    class_names: Sequence[str] | None = own.class_names
-    if own.given:
-        calibration = _read(own.calibration, source, "train", step)
-        test = _read(own.test, source, "test", step)
-        for rows in (calibration, test):
-            for line in rows.notes if rows else ():
-                note(line)
-            class_names = class_names or (rows.class_names if rows else None)
-        described = f"{test.source}, {test.count:,} rows" if test else ""
-    elif fashion is not None:
-        calibration = fashion_rows(source, fashion.train_images, fashion.train_labels, "Fashion-MNIST training images")
-        test = fashion_rows(source, fashion.test_images, fashion.test_labels, "Fashion-MNIST test set")
-        class_names, described = class_names or CLASS_NAMES, f"Fashion-MNIST test set, {test.count:,} images"
-        if raw.scale is None and source.inputs[0].dtype == "float32" and not _rescales(source):
-            # Unless the model scales pixels itself, it was trained on pixels divided by 255.
-            raw = RawInput(raw.dtype or "uint8", None if raw.dtype == "float32" else 1 / 255)
-            if raw.dtype == "float32":
-                calibration, test = divided(_chosen(calibration, recipe)), divided(test)
-    else:
-        calibration = test = None
+    calibration, test, class_names, raw = _rows(source, own, raw, fashion, recipe, note, step)
     if recipe is not None and recipe.method == "static" and calibration is None:
         raise UsageError(
             "static int8 takes the ranges of activations from data, and none was given: give --calibration FILE (some "
             "hundred rows of what the model was trained on: .npz, .npy, idx, a folder of images, a saved TensorFlow "
             "dataset), or --quantize dynamic, which needs none"
         )
+    count = "" if test is None else f", {test.count:,} {'rows' if own.given else 'images'}"
     if test is None and calibration is not None:
-        note(
-            f"warning: no test rows were given, so the files are verified on the calibration rows ({calibration.source})"
-        )
-        test = calibration
-        described = f"{calibration.source} (the calibration rows), {calibration.count:,} rows"
+        note(f"warning: no test rows were given: the files are verified on the calibration rows ({calibration.source})")
+        test, count = calibration, f" (the calibration rows), {calibration.count:,} rows"
     inputs = file_inputs(source, _scaling(source, raw, [rows for rows in (calibration, test) if rows]))
+    random = test is None
     if test is None:
-        random, test = True, _random_rows(inputs)
-        described = f"{test.count} random rows"
+        test = _random_rows(inputs)
         note(
-            "warning: no test rows were given (--test), so the files are held against Keras on random numbers: that shows "
-            "whether they compute the same, and says nothing of accuracy"
+            "warning: no test rows were given (--test), so the files are held against Keras on random numbers: that "
+            "shows whether they compute the same, and says nothing of accuracy"
         )
-    if calibration is not None:
-        calibration = _chosen(calibration, recipe)
-        labels = next((t for t in calibration.targets.values() if t.ndim == 1), None)
     record = DataRecord(
-        described, fashion is not None and not own.given, None if calibration is None else calibration.source
+        f"{test.source}{count}" if not random else f"{test.count} random rows",
+        fashion is not None and not own.given,
+        None if calibration is None else calibration.source,
     )
-    return Material(
-        inputs,
-        to_file(test, inputs),
-        None if calibration is None else to_file(calibration, inputs),
-        class_names,
-        record,
-        random,
-        labels,
-    )
+    chosen = None if calibration is None else to_file(_chosen(calibration, recipe), inputs)
+    return Material(inputs, to_file(test, inputs), chosen, class_names, record, random)
+
+
+def _rows(
+    source: SourceModel,
+    own: OwnData,
+    raw: RawInput,
+    fashion: FashionMnist | None,
+    recipe: QuantizationRecipe | None,
+    note: Note,
+    step: Step,
+) -> tuple[Rows | None, Rows | None, Sequence[str] | None, RawInput]:
+    """Calibration and test rows, names of the classes, and what is known of the input with them."""
+    if own.given or fashion is None:
+        calibration = _read(own.calibration, source, "train", step)
+        test = _read(own.test, source, "test", step)
+        class_names: Sequence[str] | None = own.class_names
+        for rows in (calibration, test):
+            for line in rows.notes if rows else ():
+                note(line)
+            class_names = class_names or (rows.class_names if rows else None)
+        return calibration, test, class_names, raw
+    calibration = fashion_rows(source, fashion.train_images, fashion.train_labels, "Fashion-MNIST training images")
+    test = fashion_rows(source, fashion.test_images, fashion.test_labels, "Fashion-MNIST test set")
+    if raw.scale is None and source.inputs[0].dtype == "float32" and not _rescales(source):
+        # Unless the model scales pixels itself, it was trained on pixels divided by 255.
+        raw = RawInput(raw.dtype or "uint8", None if raw.dtype == "float32" else 1 / 255)
+        if raw.dtype == "float32":
+            calibration, test = divided(_chosen(calibration, recipe)), divided(test)
+    return calibration, test, own.class_names or CLASS_NAMES, raw
 
 
 def _read(rows: Path | Rows | None, source: SourceModel, part: str, step: Step) -> Rows | None:
@@ -248,8 +251,8 @@ def _scaling(source: SourceModel, raw: RawInput, given: Sequence[Rows]) -> Scali
         return None
     if raw.dtype is not None and floats:
         raise UsageError(
-            f"--input {raw.dtype} needs to know what the model '{source.name}' was trained on: give --input-scale (1/255 "
-            "for pixels divided by 255) and, if it is not 0, --input-offset"
+            f"--input {raw.dtype} needs to know what the model '{source.name}' was trained on: give --input-scale "
+            "(1/255 for pixels divided by 255) and, if it is not 0, --input-offset"
         )
     for spec in floats:
         for rows in given:
@@ -270,11 +273,12 @@ def _rescales(source: SourceModel) -> bool:
     import keras
 
     given = {id(tensor) for tensor in getattr(model, "inputs", None) or ()}
-    users = []
-    for layer in model.layers:
-        for node in getattr(layer, "_inbound_nodes", ()):
-            if any(id(tensor) in given for tensor in node.input_tensors):
-                users.append(layer)
+    users = [
+        layer
+        for layer in model.layers
+        for node in getattr(layer, "_inbound_nodes", ())
+        if any(id(tensor) in given for tensor in node.input_tensors)
+    ]
     return bool(users) and all(isinstance(layer, keras.layers.Rescaling) for layer in users)
 
 

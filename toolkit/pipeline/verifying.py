@@ -85,13 +85,26 @@ class Reference:
             name = PROBABILITIES if output.of and output.name == LOGITS else output.name
             self._names.setdefault(own, name)
         self.tasks = {self._names[o.of or o.name]: "values" if random else str(o.task) for o in manifest.outputs}
-        self.targets = {} if random else self.by_file(rows.targets)
+        self.targets = {} if random else self.targets_by_file(rows.targets)
         self._scaling = manifest.conversion.scaling if manifest.conversion else {}
         self._answers: dict[str, NDArray[Any]] | None = None
 
     def by_file(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Arrays by the model's output names, by the files' names."""
         return {self._names[name]: array for name, array in found.items() if name in self._names}
+
+    def targets_by_file(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What is known to be right, by the files' names, in the form of each output's task."""
+        targets = {}
+        for name, array in self.by_file(found).items():
+            task = self.tasks[name]
+            if task == "multilabel" and array.ndim == 1:
+                # One yes a row was read as a class.
+                own = next(spec for spec in self.source.outputs if self._names[spec.name] == name)
+                targets[name] = np.eye(own.shape[-1] or 1, dtype=np.int64)[array]
+            elif task != "values" or array.dtype.kind == "f":  # numbers of classes are no values
+                targets[name] = array
+        return targets
 
     @property
     def keras_rows(self) -> dict[str, NDArray[Any]]:
@@ -171,7 +184,7 @@ def verify_artifact(
             reference = Reference(source, manifest, rows)
             report = verify_files(folder, manifest, reference, limits, metrics, step, layers=layers, data=what)
             few = rows.take(slice(0, cpus.images))
-            targets = reference.by_file(few.targets)
+            targets = reference.targets_by_file(few.targets)
             report = other_cpus.check_report(report, folder, few.inputs, targets, machines, limits, note, step)
     except ToolkitError:
         _check_unchanged(folder, manifest)

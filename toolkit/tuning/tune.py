@@ -19,10 +19,9 @@ from toolkit.benchmarking.footprint import Start, start_fresh, summarize_starts
 from toolkit.benchmarking.host import Host, describe_host
 from toolkit.benchmarking.latency import time_calls
 from toolkit.benchmarking.rounds import Measurement, run_rounds
-from toolkit.data import CLASS_NAMES
 from toolkit.errors import ModelError, ToolkitError, UsageError
-from toolkit.keras_model import predict_keras
-from toolkit.pipeline import open_source, quantize_on
+from toolkit.pipeline import ExportOptions, OwnData, RawInput, export_onnx, gather, quantize_on, stage_source
+from toolkit.pipeline.material import is_fashion, keras_rows
 from toolkit.predictor import Predictor
 from toolkit.progress import silent_note
 from toolkit.tuning.candidates import first_candidates, rescue_candidates
@@ -30,12 +29,15 @@ from toolkit.tuning.choose import Budget, Choice, Measured, choose, pareto
 from toolkit.verification.parity import compare_decisions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from toolkit.conversion.keras_to_onnx import Exported
     from toolkit.conversion.recipe import QuantizationRecipe
     from toolkit.data import FashionMnist
+    from toolkit.keras_model import SourceModel
+    from toolkit.pipeline import Material
     from toolkit.progress import Note, Step
 
 __all__ = ["Failed", "TuneReport", "TuneSettings", "tune"]
@@ -55,6 +57,8 @@ class TuneSettings:
         calls: single images a round and candidate.
         starts: fresh processes a candidate, for its cold start.
         seed: of the calibration images.
+        data: rows of one's own: for calibration, and for validation (as ``test``); else Fashion-MNIST.
+        raw: what the files take, see `toolkit.pipeline.RawInput`.
         custom: see `toolkit.keras_model.open_model`.
         unsafe: see there.
     """
@@ -66,6 +70,8 @@ class TuneSettings:
     calls: int = 300
     starts: int = 3
     seed: int = 0
+    data: OwnData = field(default_factory=OwnData, repr=False)
+    raw: RawInput = field(default_factory=RawInput)
     custom: tuple[str, ...] = ()
     unsafe: bool = False
 
@@ -111,6 +117,7 @@ class TuneReport:
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values, with the options of `toolkit export` that ask for each form."""
         value = {"format": FORMAT, **dataclasses.asdict(self)}
+        del value["settings"]["data"]  # what it was is in "data"
         value["choice"]["refused"] = {str(i): why for i, why in self.choice.refused.items()}
         for i, (one, entry) in enumerate(zip(self.measured, value["measured"], strict=True)):
             entry["options"] = one.recipe.options() if one.recipe else []
@@ -130,43 +137,47 @@ class _Made:
     can_saturate: bool
 
 
-def tune(source: Path, data: FashionMnist, settings: TuneSettings, note: Note, step: Step) -> TuneReport:
+def tune(
+    source: Path, fashion: Callable[[], FashionMnist], settings: TuneSettings, note: Note, step: Step
+) -> TuneReport:
     """Try every sensible form of a model on this machine and choose one.
 
     Accuracy and agreement are taken on the validation images: the test images stay unseen until `verify`. If no int8
     form stays within the budget, each layer in turn is left in float too.
 
     Args:
-        source: an artifact folder that holds model.keras, or a .keras file.
-        data: calibration comes from its training images, figures from its validation images.
+        source: an artifact folder, a model's file or a SavedModel folder.
+        fashion: gives Fashion-MNIST, which is used where the settings have no other data.
         settings: what to try.
         note: told what is being done.
         step: told of the progress.
 
     Raises:
         MissingError, ModelError, CorruptArtifactError: the source is no model.
-        UsageError: a layer to keep in float that is not there.
+        UsageError: a layer to keep in float that is not there; or the model or its data do not allow to say how many
+            rows it labels right.
         ToolkitError: a fresh process crashed or hung.
     """
-    from toolkit.conversion.keras_to_onnx import export_float32
-    from toolkit.conversion.layers import float_nodes, weighted_layers
+    from toolkit.conversion.layers import check_kept, weighted_layers
 
     host = describe_host()  # first: its load average should not be our own
     with tempfile.TemporaryDirectory(prefix="toolkit-tune-") as scratch:
         folder = Path(scratch)
-        model, sha256 = open_source(source, folder, custom=settings.custom, unsafe=settings.unsafe)
-        note(f"Asking Keras for its answers to {len(data.validation_images):,} validation images")
-        keras = predict_keras(model, data.validation_images)
-        if not np.isfinite(keras).all():
-            raise ModelError(f"{source} answers NaN or infinity on the validation images; train the model again")
+        options = ExportOptions(None, custom=settings.custom, unsafe=settings.unsafe)
+        model, manifest = stage_source(source, folder, options)
+        sha256 = next(record.sha256 for record in manifest.files.values() if record.kind in ("keras", "saved_model"))
+        recipes = first_candidates(settings.keep_float, settings.calibration_images, settings.seed)
+        static = next(recipe for recipe in recipes if recipe is not None and recipe.method == "static")
+        material = gather(model, settings.data, settings.raw, _validation(model, settings, fashion), static, note, step)
         float32 = folder / ONNX
-        export_float32(model, float32, class_names=CLASS_NAMES, source_sha256=sha256, input_dtype="uint8")
+        exported = export_onnx(model, float32, material, options, sha256, note)
+        bench = _Workbench(float32, folder, material, exported, model)
         import onnx
 
         graph = onnx.load(float32)
-        float_nodes(graph, settings.keep_float)  # what makes no sense should be said before the work
-        bench = _Workbench(float32, folder, data, keras, sha256)
-        recipes = first_candidates(settings.keep_float, settings.calibration_images, settings.seed)
+        check_kept(graph, settings.keep_float)  # what makes no sense should be said before the work
+        note(f"Asking Keras for its answers to {bench.described}")
+        bench.ask()
         made, failed = bench.make_all(recipes, step)
         if not any(m.recipe and m.recipe.kind == "int8" and _serves(m, bench, settings.budget) for m in made):
             layers = list(weighted_layers(graph))
@@ -177,13 +188,13 @@ def tune(source: Path, data: FashionMnist, settings: TuneSettings, note: Note, s
             made, failed = made + rescued, failed + failed_too
         for warning in bench.warnings:
             note(f"warning: {warning}")
-        measured = _measure(made, bench, data, settings, step)
+        measured = _measure(made, bench, settings, step)
     choice = choose(measured, settings.budget)
     return TuneReport(
         model=str(source),
         keras_sha256=sha256,
         keras_accuracy=float(bench.keras_correct.mean()),
-        data=f"Fashion-MNIST, {len(data.validation_images):,} validation images",
+        data=bench.described,
         settings=settings,
         host=host,
         versions=versions(),
@@ -196,16 +207,60 @@ def tune(source: Path, data: FashionMnist, settings: TuneSettings, note: Note, s
     )
 
 
+def _validation(model: SourceModel, settings: TuneSettings, fashion: Callable[[], FashionMnist]) -> FashionMnist | None:
+    """Fashion-MNIST with its validation images in the place of the test images, which stay unseen."""
+    if settings.data.given:
+        return None
+    if not is_fashion(model):
+        raise UsageError(
+            "the model is not of Fashion-MNIST's form, so it needs data: give --calibration and --validation"
+        )
+    data = fashion()
+    return dataclasses.replace(data, test_images=data.validation_images, test_labels=data.validation_labels)
+
+
 class _Workbench:
     """Makes candidates of one model and looks at their answers."""
 
-    def __init__(
-        self, float32: Path, folder: Path, data: FashionMnist, keras: NDArray[np.float32], sha256: str
-    ) -> None:
-        self.float32, self.folder, self.data, self.keras, self.sha256 = float32, folder, data, keras, sha256
-        self.keras_correct: NDArray[np.bool_] = keras.argmax(axis=1) == data.validation_labels
+    def __init__(self, float32: Path, folder: Path, material: Material, exported: Exported, model: SourceModel) -> None:
+        self.float32, self.folder, self.material, self.model = float32, folder, material, model
+        rows = material.test
+        one = len(exported.outputs) == 1 and exported.outputs[0].task == "classification"
+        own = model.outputs[0].name
+        if not one or own not in rows.targets or rows.targets[own].ndim != 1:
+            told = ", ".join(f"{output.name}: {output.task}" for output in exported.outputs)
+            raise UsageError(
+                f"the model gives {told}, and {rows.source} has {', '.join(rows.targets) or 'no labels'}; tune counts "
+                "right labels, so it expects one output of classes and --validation with their labels"
+            )
+        self.output, self.own = exported.outputs[0].name, own
+        self.labels = rows.targets[own]
+        fashion = material.record.fashion_mnist
+        self.described = (
+            f"Fashion-MNIST, {rows.count:,} validation images" if fashion else f"{rows.source}, {rows.count:,} rows"
+        )
         self._count = 0
         self.warnings: dict[str, None] = {}
+
+    def ask(self) -> None:
+        """Keras' own answers.
+
+        Raises:
+            ModelError: they are no numbers.
+        """
+        given = keras_rows(self.material.test.inputs, self.material.inputs)
+        self.keras = self.model.answers(given)[self.own]
+        if not np.isfinite(self.keras).all():
+            raise ModelError(f"{self.model.name} answers NaN or infinity on the validation rows; train the model again")
+        self.keras_correct: NDArray[np.bool_] = self.keras.argmax(axis=1) == self.labels
+
+    @property
+    def rows(self) -> list[Any]:
+        """Some rows one by one, as the predictor takes them."""
+        few = self.material.test.take(slice(0, 64)).inputs
+        if len(few) == 1:
+            return list(next(iter(few.values())))
+        return [{name: array[at] for name, array in few.items()} for at in range(len(next(iter(few.values()))))]
 
     def make_all(self, recipes: Sequence[QuantizationRecipe | None], step: Step) -> tuple[list[_Made], list[Failed]]:
         made, failed = [], []
@@ -229,17 +284,17 @@ class _Workbench:
             # The kind in the name tells the predictor what it is.
             place = self.folder / f"candidate{self._count}"
             place.mkdir()
-            _, warnings = quantize_on(self.data, self.float32, place, recipe, self.sha256, silent_note)
+            _, warnings = quantize_on(self.material, self.float32, place, recipe, self.model.layers, silent_note)
             self.warnings |= dict.fromkeys(warnings)
             path = place / QUANTIZED[recipe.kind]
-        answers = Predictor(path).predict_batch(self.data.validation_images).probabilities
-        parity = compare_decisions("classification", self.keras, answers, self.data.validation_labels)
+        answers = Predictor(path).predict_batch(self.material.test.inputs).outputs[self.output]
+        parity = compare_decisions("classification", self.keras, answers, self.labels)
         if parity.not_finite:
             raise ModelError(f"it answers {parity.not_finite} values that are no numbers")
         return _Made(
             recipe,
             path,
-            answers.argmax(axis=1) == self.data.validation_labels,
+            answers.argmax(axis=1) == self.labels,
             parity.agreement,
             any(layer.can_saturate for layer in layer_loads(as_run(path.read_bytes(), path.name))),
         )
@@ -251,10 +306,8 @@ def _serves(made: _Made, bench: _Workbench, budget: Budget) -> bool:
     return within and not (budget.portable and made.can_saturate)
 
 
-def _measure(
-    made: Sequence[_Made], bench: _Workbench, data: FashionMnist, settings: TuneSettings, step: Step
-) -> list[Measured]:
-    images = data.validation_images[:64]
+def _measure(made: Sequence[_Made], bench: _Workbench, settings: TuneSettings, step: Step) -> list[Measured]:
+    images = bench.rows
     times: list[Measurement[tuple[int, ...]]] = [
         Measurement(partial(_time_anew, one.path, images, settings.calls)) for one in made
     ]
@@ -267,7 +320,7 @@ def _measure(
     ]
 
 
-def _time_anew(path: Path, images: NDArray[Any], calls: int) -> tuple[int, ...]:
+def _time_anew(path: Path, images: Sequence[Any], calls: int) -> tuple[int, ...]:
     """Opened anew each time: where its memory comes to lie moves a small model's time, and must not decide."""
     return time_calls(Predictor(path).classify, images, calls=calls, warmup=max(10, calls // 10))
 
