@@ -159,19 +159,20 @@ def test_a_verdict_that_holds_goes_into_the_manifest(tmp_path: Path, fashion_mni
     few = dataclasses.replace(
         fashion_mnist, test_images=fashion_mnist.test_images[:300], test_labels=fashion_mnist.test_labels[:300]
     )
-    report = verify_artifact(artifact, few, Limits(), nothing, nothing, OtherCpus(choose(["nehalem"])))
+    cpus = OtherCpus(choose(["nehalem"]))
+    report = verify_artifact(artifact, None, lambda: few, Limits(), nothing, nothing, cpus)
     assert report.passed
     write_cpu_records(artifact, report)
-    cpus = load_manifest(artifact).cpus
-    assert sorted(cpus) == ["model.int8.onnx", "model.onnx"]
-    for rows in cpus.values():
+    found = load_manifest(artifact).cpus
+    assert sorted(found) == ["model.int8.onnx", "model.onnx"]
+    for rows in found.values():
         assert [(row.cpu, row.images) for row in rows] == [
             (cpu.name, 300 if cpu.name == "nehalem" else 10_000) for cpu in CPUS
         ]
-    assert cpus["model.int8.onnx"][0].logits_differ == 0
+    assert found["model.int8.onnx"][0].logits_differ == 0
     Predictor(artifact)
     assert toolkit("verify", artifact).code == 0
-    assert load_manifest(artifact).cpus == cpus  # the files are the same, so is what is known of them
+    assert load_manifest(artifact).cpus == found  # the files are the same, so is what is known of them
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def check_report(
 
 
 def _labels(outputs: Sequence[OutputReport], targets: Mapping[str, NDArray[Any]]) -> NDArray[np.integer] | None:
-    """The true classes of a file's rows, if they are known and its outputs are one answer of classes (or yes and no)."""
+    """The true classes of a file's rows, if they are known and its outputs are one answer of classes or yes and no."""
     answers = {output.of: output.task for output in outputs}
     (name, task), *more = answers.items()
     return targets[name].reshape(-1) if not more and task in ("classification", "binary") and name in targets else None

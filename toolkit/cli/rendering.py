@@ -105,7 +105,7 @@ def _print_output(report: VerificationReport, reference: KerasOutput, *, alone: 
         rows.append([label, *_figures_of(output, known=known)])
         for change in output.metrics:
             rows[-1] += [f"{change.exported:.4g}", f"{change.change:+.2%}"]
-        rows[-1].append("passed" if file.passed else "FAILED")
+        rows[-1].append("passed" if file.passes(output) else "FAILED")
     shown = "" if alone and reference.task == "classification" else f", output {reference.name} ({reference.task})"
     print_table(f"Verification on the {report.data}{shown}", columns, rows, to_stderr=to_stderr)
 
