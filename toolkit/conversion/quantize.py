@@ -35,6 +35,13 @@ INT4_BLOCK = 32
 of Keras' labels instead of 98.0 %."""
 
 
+PER_CHANNEL_GAIN = 4
+"""A dense layer gets one scale an output, asked for or not, where that makes the steps of its middle output this much
+finer: two bits of eight. A batch normalization folded into weights does that: in the autoencoder of MLPerf Tiny (ad01)
+four layers gain 2.6 to 3.3 bits, and a quarter of their weights became 0 before. 65 layers of 33 kinds of models without
+such a fold gain 1.4 at most; for these one scale is as good, and faster (0.56 against 0.66 of float32's time)."""
+
+
 @dataclass(frozen=True)
 class QuantizationResult:
     """A quantized file.
@@ -252,17 +259,17 @@ def _weight_scales(
         recipe: see there.
         depthwise: convolutions have one scale a channel, whatever the recipe says; else they have one in any case.
     """
+    whole, fine = (portable_overrides(model, per_channel=each) for each in (False, True))
     overrides: dict[str, list[dict[str, Any]]] = {}
-    for per_channel in (False, True):
-        found = portable_overrides(model, per_channel=per_channel)
-        wanted = {
-            node.input[1]
-            for node in model.graph.node
-            if len(node.input) > 1
-            and node.input[1] in found
-            and per_channel == (depthwise if node.op_type == "Conv" else recipe.per_channel)
-        }
-        overrides |= {name: found[name] for name in wanted}
+    for node in model.graph.node:
+        name = node.input[1] if len(node.input) > 1 else ""
+        if name not in whole:
+            continue
+        if node.op_type == "Conv":
+            overrides[name] = (fine if depthwise else whole)[name]
+        else:
+            gained = whole[name][0]["scale"] / np.median([entry["scale"] for entry in fine[name]])
+            overrides[name] = (fine if recipe.per_channel or gained >= PER_CHANNEL_GAIN else whole)[name]
     if recipe.portable:
         return overrides
     return {

@@ -22,7 +22,8 @@ class QuantizationRecipe:
         method: "static" (int8; scales of activations fixed by calibration), "dynamic" (int8; computed for each
             input), "int4" (weights of 4 bits in blocks, computed with in 8) or "float16" (weights stored in half
             precision).
-        per_channel: one weight scale an output channel instead of one a tensor (int8).
+        per_channel: one weight scale an output channel instead of one a tensor, in all layers (int8). Convolutions have
+            that anyway, and so have dense layers whose channels differ much (`quantize.PER_CHANNEL_GAIN`).
         portable: weight scales with which the sums are the same on every CPU (see `toolkit.conversion.portable`),
             instead of the finest that 8 bits allow (int8).
         reduce_range: weights of 7 bits, the usual cure against saturation; coarser than portable scales (int8).
