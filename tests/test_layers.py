@@ -17,7 +17,6 @@ from tests.conftest import REFERENCE, Finished, toolkit
 from toolkit.conversion.layer_activations import LayerProbe
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
-from toolkit.data import CLASS_NAMES
 from toolkit.errors import ModelError
 from toolkit.keras_model import load_keras, predict_keras
 from toolkit.progress import silent_step
@@ -95,7 +94,7 @@ def test_a_constant_input_uses_nothing() -> None:
 def _int8(target: Path, data: FashionMnist, source: Path = REFERENCE / "model.onnx", **recipe: Any) -> bytes:
     calibration = [{"image": data.train_images[:1000]}]
     chosen = QuantizationRecipe(**recipe)
-    quantize(source, target, chosen, calibration, class_names=CLASS_NAMES, source_sha256="0" * 64)
+    quantize(source, target, chosen, calibration, layers=LAYERS)
     return target.read_bytes()
 
 
@@ -303,6 +302,10 @@ def test_several_answers_each_count(tmp_path: Path, poison: str) -> None:
     # Of values alone no label is spoken.
     values = diagnose(probe, feeds, silent_step, tasks=["values", "values"])
     assert {layer.own_labels_changed for layer in values.layers} == {None}
+    # Only what failed counts.
+    alone = diagnose(probe, feeds, silent_step, tasks=["values", None])
+    assert {layer.layer: layer.own_sqnr_db for layer in alone.layers}["kind"] == BEST_DB
+    assert alone.layers[0].layer == (poison if poison != "kind" else alone.layers[0].layer) != "kind"
     # The large values' signal does not drown the classes' noise.
     assert by_name["kind"].own_sqnr_db < 60
 
