@@ -132,7 +132,7 @@ class KerasFacts:
     file_bytes: int
     notes: tuple[str, ...]
     graph: Graph = field(repr=False, metadata={"json": False})
-    format: str = "keras"
+    type: str = "keras"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class SavedModelFacts:
     file_bytes: int
     notes: tuple[str, ...]
     graph: Graph = field(repr=False, metadata={"json": False})
-    format: str = "saved_model"
+    type: str = "saved_model"
 
 
 @dataclass(frozen=True)
@@ -240,13 +240,14 @@ class OnnxFacts:
         operators: how often each occurs; those of branches and loops too.
         layers: one an operator, in the file's order; those of branches and loops are not listed.
         parameters: see the module.
-        multiply_adds: for one row; None where that of an operator is unknown.
-        row: which part of the input a row is: "batch 1", "a part of the fixed batch of 8", "the whole input".
+        multiply_adds: for one row (see `row`); None where that of an operator is unknown.
+        row: what the multiply-adds are for: "one row", "one row of the fixed batch of 8" or "the whole input".
         weights: stored numbers by dtype, scales and shapes too.
         file_bytes: size of the file.
         onnxruntime: the lowest that loads it.
         quantized: how each layer is quantized; empty for a float file.
         saturation: see there.
+        notes: what a person should know about it.
         graph: for the diagram.
     """
 
@@ -271,7 +272,7 @@ class OnnxFacts:
     saturation: Saturation
     notes: tuple[str, ...]
     graph: Graph = field(repr=False, metadata={"json": False})
-    format: str = "onnx"
+    type: str = "onnx"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,193 @@
+"""Multiply-adds and parameters of the operators of an ONNX graph, from shapes that are inferred for one row."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from toolkit.inspection.keras_macs import NOTHING, UNKNOWN, Work, times
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+    from toolkit.inspection.facts import Shape
+
+__all__ = ["MULTIPLYING", "attribute", "infer_shapes", "node_work", "wants_packed"]
+
+_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1, "NhwcConv": 1}
+_PRODUCTS = {
+    "DynamicQuantizeMatMul": (0, 1),
+    "FusedMatMul": (0, 1),
+    "MatMul": (0, 1),
+    "MatMulInteger": (0, 1),
+    "MatMulIntegerToFloat": (0, 1),
+    "QLinearMatMul": (0, 3),
+}
+_GEMMS = {"Gemm": (0, 1), "FusedGemm": (0, 1), "QGemm": (0, 3)}
+_RECURRENT = {"LSTM", "GRU", "RNN"}
+_CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
+# With sums of products in them that are not counted here.
+_NOT_KNOWN = {"DFT", "Det", "STFT", "Attention", "MultiHeadAttention", "QAttention", "DynamicQuantizeLSTM"}
+MULTIPLYING = frozenset({*_CONVOLUTIONS, *_PRODUCTS, *_GEMMS, *_RECURRENT, "ConvTranspose", "Einsum", "MatMulNBits"})
+"""Operators whose work is multiply-adds."""
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """An attribute's value."""
+    import onnx
+
+    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def node_work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
+    """What one run of an operator takes, for the shapes given; a name or None among the sizes is a free dimension."""
+    if node.op_type in _NOT_KNOWN:
+        return UNKNOWN
+    if node.op_type in _CONTROL:
+        return UNKNOWN if _multiplies_inside(node) else NOTHING
+    if node.op_type not in MULTIPLYING:
+        return NOTHING if node.domain in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft") else UNKNOWN
+    try:
+        return _work(node, shapes)
+    except (IndexError, KeyError, TypeError, ValueError):  # a shape that is not known, or not what the operator takes
+        return UNKNOWN
+
+
+def _work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
+    kind = node.op_type
+    if kind in _CONVOLUTIONS:
+        weights = shapes[node.input[_CONVOLUTIONS[kind]]]
+        out = shapes[node.output[0]]
+        positions = (out[0], *out[1:-1]) if kind.startswith("Nhwc") else (out[0], *out[2:])
+        return times(1, *_numbers(weights), *_numbers(positions))
+    if kind == "ConvTranspose":
+        given = shapes[node.input[0]]
+        return times(1, *_numbers(shapes[node.input[1]]), *_numbers((given[0], *given[2:])))
+    if kind in _PRODUCTS:
+        left, right = (_numbers(shapes[node.input[at]]) for at in _PRODUCTS[kind])
+        turned = kind == "FusedMatMul" and attribute(node, "transA", 0)
+        return times(1, left[-2 if turned else -1], *_product(left, right, _numbers(shapes[node.output[0]])))
+    if kind in _GEMMS:
+        left = _numbers(shapes[node.input[_GEMMS[kind][0]]])
+        return times(1, left[0 if attribute(node, "transA", 0) else 1], *_numbers(shapes[node.output[0]]))
+    if kind == "MatMulNBits":
+        columns, rows = attribute(node, "K", None), attribute(node, "N", None)
+        return times(columns * rows, *_numbers(shapes[node.input[0]][:-1]))
+    if kind == "Einsum":
+        return _einsum(attribute(node, "equation", b"").decode(), [_numbers(shapes[name]) for name in node.input])
+    steps, rows = _numbers(shapes[node.input[0]])[:2]
+    if attribute(node, "layout", 0):
+        steps, rows = rows, steps
+    # Of shape (directions, gates x units, inputs) and (directions, gates x units, units).
+    both = [_numbers(shapes[node.input[at]]) for at in (1, 2)]
+    if any(None in shape for shape in both):
+        return UNKNOWN
+    return times(sum(math.prod(size or 0 for size in shape) for shape in both), steps, rows)
+
+
+def _product(left: tuple[int | None, ...], right: tuple[int | None, ...], out: tuple[int | None, ...]) -> Any:
+    return out if len(left) > 1 or len(right) > 1 else ()
+
+
+def _numbers(shape: Shape) -> tuple[int | None, ...]:
+    return tuple(size if isinstance(size, int) else None for size in shape)
+
+
+def _einsum(equation: str, shapes: list[tuple[int | None, ...]]) -> Work:
+    terms = equation.replace(" ", "").split("->")[0].split(",")
+    if len(terms) == 1:
+        return NOTHING
+    if len(terms) != 2 or "..." in equation:
+        return UNKNOWN
+    sizes: dict[str, int | None] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        sizes.update(zip(term, shape, strict=True))
+    return times(1, *sizes.values())
+
+
+def _multiplies_inside(node: onnx.NodeProto) -> bool:
+    graphs = [g for a in node.attribute for g in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+    inner = [each for graph in graphs for each in graph.node]
+    return any(
+        each.op_type in MULTIPLYING | _NOT_KNOWN or (each.op_type in _CONTROL and _multiplies_inside(each))
+        for each in inner
+    )
+
+
+def infer_shapes(model: onnx.ModelProto, batch: int | str | None) -> dict[str, Shape]:
+    """The shape of each tensor that can be told, for one row.
+
+    Args:
+        model: whole.
+        batch: its batch dimension: the name of a free one, which becomes 1; a number, or None, is left as it is.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if isinstance(batch, str):
+        for given in copy.graph.input:
+            _fix(given.type.tensor_type.shape.dim[0])
+        for noted in (*copy.graph.output, *copy.graph.value_info):
+            for dim in noted.type.tensor_type.shape.dim:
+                if dim.dim_param == batch and batch:
+                    _fix(dim)
+        # What other dimensions are called may hide the batch (a product of it): they are inferred anew.
+        del copy.graph.value_info[:]
+        for answer in copy.graph.output:
+            answer.type.tensor_type.ClearField("shape")
+    for _ in range(1 + sum(node.op_type == "MatMulNBits" for node in copy.graph.node)):
+        try:
+            copy = onnx.shape_inference.infer_shapes(copy, data_prop=True)
+        except Exception:  # noqa: BLE001 - its errors share no base; what it could not tell is not known
+            return _shapes_of(copy)
+        if not _add_packed(copy):
+            break
+    return _shapes_of(copy)
+
+
+def _fix(dim: Any) -> None:
+    dim.Clear()
+    dim.dim_value = 1
+
+
+def wants_packed(node: onnx.NodeProto) -> bool:
+    """Whether an operator's weights are several to a byte."""
+    return node.op_type == "MatMulNBits"
+
+
+def _add_packed(model: onnx.ModelProto) -> bool:
+    """Note what MatMulNBits gives, which shape inference does not know; whether there was something new."""
+    import onnx
+
+    shapes, types = _shapes_of(model), {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
+    types |= {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
+    new = False
+    for node in model.graph.node:
+        given = shapes.get(node.input[0]) if node.input else None
+        if node.op_type == "MatMulNBits" and given is not None and node.output[0] not in shapes:
+            shape = [*given[:-1], attribute(node, "N", None)]
+            model.graph.value_info.append(
+                onnx.helper.make_tensor_value_info(node.output[0], types.get(node.input[0], 1), shape)
+            )
+            new = True
+    return new
+
+
+def _shapes_of(model: onnx.ModelProto) -> dict[str, Shape]:
+    """The shape of each tensor that the file tells."""
+    found: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        kind = value.type.tensor_type
+        if value.type.HasField("tensor_type") and kind.HasField("shape"):
+            found[value.name] = tuple(
+                d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
+            )
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            tensor = attribute(node, "value", None)
+            if tensor is not None:
+                found.setdefault(node.output[0], tuple(tensor.dims))
+    return found

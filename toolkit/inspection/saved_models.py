@@ -1,0 +1,120 @@
+"""SavedModels: no layers, but TensorFlow operators, functions written out in place."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from toolkit.inspection.facts import Layer, SavedModelFacts, Shape, total_macs
+from toolkit.inspection.graph import INPUT, Graph, Node
+from toolkit.inspection.keras_macs import NOTHING, UNKNOWN, Work, times
+from toolkit.inspection.keras_models import stored_by_dtype, tensors_of
+
+if TYPE_CHECKING:
+    from toolkit.keras_model import SourceModel
+
+__all__ = ["inspect_saved_model"]
+
+_HIDDEN = {"Const", "Identity", "IdentityN", "NoOp", "ReadVariableOp", "DisableCopyOnRead"}
+_CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
+_TRANSPOSED = {"Conv2DBackpropInput", "Conv3DBackpropInputV2"}
+_PRODUCTS = {"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "MatMul"}
+_NOT_KNOWN = {"Einsum", "If", "StatelessIf", "While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"}
+
+
+def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> SavedModelFacts:
+    """Everything about an opened SavedModel.
+
+    Args:
+        source: of kind "saved_model".
+        file: how it is called.
+        file_bytes: size of its files together.
+    """
+    operations = _frozen(source)
+    operators = Counter(op.type for op in operations if op.type != "Placeholder")
+    layers, nodes, edges = [], [], []
+    made: dict[str, int] = {}
+    constants = {op.name: op for op in operations if op.type == "Const"}
+    for op in operations:
+        sources = list(dict.fromkeys(made[tensor.op.name] for tensor in op.inputs if tensor.op.name in made))
+        if op.type == "Placeholder":
+            made[op.name] = len(nodes)
+            nodes.append(Node(op.name, "Input", _shape(op.outputs[0]), role=INPUT))
+            continue
+        if op.type in _HIDDEN or not sources:
+            if sources:
+                made[op.name] = sources[0]
+            elif op.type in ("Identity", "ReadVariableOp") and op.inputs and op.inputs[0].op.name in constants:
+                constants[op.name] = constants[op.inputs[0].op.name]
+            continue
+        parameters = sum(_numbers(constants[t.op.name]) for t in op.inputs if t.op.name in constants)
+        work = _work(op)
+        output = _shape(op.outputs[0]) if op.outputs else None
+        layers.append(Layer(op.name, op.type, output, parameters, work.count, work.per_position))
+        edges += [(start, len(nodes)) for start in sources]
+        made[op.name] = len(nodes)
+        nodes.append(Node(op.name, op.type, output, parameters))
+    return SavedModelFacts(
+        file=file,
+        name=source.name,
+        written_by=source.written_by,
+        inputs=tensors_of(source.inputs),
+        outputs=tensors_of(source.outputs),
+        operators=dict(sorted(operators.items())),
+        layers=tuple(layer for layer in layers if layer.parameters or layer.multiply_adds != 0),
+        parameters=sum(math.prod(weight.shape) for weight in source.weights.values()),
+        multiply_adds=total_macs(layers),
+        weights=stored_by_dtype(source.weights),
+        file_bytes=file_bytes,
+        notes=source.notes,
+        graph=Graph(source.name, tuple(nodes), tuple(dict.fromkeys(edges))),
+    )
+
+
+def _frozen(source: SourceModel) -> list[Any]:
+    """The operations of the whole graph, variables as constants."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    signature = {s.name: tf.TensorSpec(s.shape, s.dtype, name=s.name) for s in source.inputs}
+    traced = tf.function(source.call).get_concrete_function(signature)
+    # Loops stay loops: taken apart they would show how TensorFlow runs them and not what they are.
+    return list(convert_variables_to_constants_v2(traced, lower_control_flow=False).graph.get_operations())
+
+
+def _shape(tensor: Any) -> Shape | None:
+    return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+
+
+def _numbers(constant: Any) -> int:
+    """Parameters of a constant: shapes, axes and lone numbers are none."""
+    tensor = constant.outputs[0]
+    counts = tensor.dtype.is_floating and tensor.shape.rank
+    return math.prod(tensor.shape.as_list()) if counts else 0
+
+
+def _work(op: Any) -> Work:
+    """Multiply-adds; the first dimension of what goes along is the batch, and taken as 1 where it is free."""
+    if op.type in _NOT_KNOWN:
+        return UNKNOWN
+    if op.type not in _CONVOLUTIONS | _TRANSPOSED | _PRODUCTS:
+        return NOTHING
+    given, answered = [_shape(tensor) for tensor in op.inputs], _shape(op.outputs[0])
+    if answered is None or any(shape is None for shape in given):
+        return UNKNOWN
+    if op.type in _PRODUCTS:
+        turned = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+        left = given[0] or ()
+        return _times(1, left[-2 if turned else -1], *answered[1:])
+    along = (answered if op.type in _CONVOLUTIONS else given[2]) or ()
+    channels_last = op.type == "DepthwiseConv2dNative" or not op.get_attr("data_format").startswith(b"NC")
+    return _times(math.prod(_fixed(given[1] or ())), *(along[1:-1] if channels_last else along[2:]))
+
+
+def _fixed(shape: Shape) -> list[int]:
+    return [size for size in shape if isinstance(size, int)]
+
+
+def _times(fixed: int, *sizes: int | str | None) -> Work:
+    return times(fixed, *(size if isinstance(size, int) else None for size in sizes))
