@@ -1,5 +1,6 @@
 """What a model's files say of themselves, as values and as a picture."""
 
+from toolkit.inspection.diagram import check_target, write_diagram
 from toolkit.inspection.facts import (
     ArtifactFacts,
     Inspection,
@@ -17,5 +18,7 @@ __all__ = [
     "Layer",
     "OnnxFacts",
     "SavedModelFacts",
+    "check_target",
     "inspect_path",
+    "write_diagram",
 ]

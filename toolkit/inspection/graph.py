@@ -22,7 +22,7 @@ class Node:
     Attributes:
         name: shown as its title.
         type: class or operator; with its activation, if it has one of its own.
-        output: shape of what it gives; None where that is unknown.
+        output: shape of what it gives for one row, without the batch; None where that is unknown.
         parameters: stored numbers.
         role: see the module.
         activation: of a dense layer or a function, such as "relu"; "" for none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class _Walk:
 
     def start(self, name: str, tensor: Any) -> Any:
         """An input of the whole model."""
-        return self._fresh(tensor, self._node(Node(name, "Input", tuple(tensor.shape), role=INPUT)))
+        return self._fresh(tensor, self._node(Node(name, "Input", tuple(tensor.shape)[1:], role=INPUT)))
 
     def through(self, model: Any, inputs: Any, frame: tuple[str, ...]) -> Any:
         """A functional or sequential model over tensors."""
@@ -111,10 +112,10 @@ def inspect_keras(source: SourceModel, file: str, file_bytes: int) -> KerasFacts
         reason = " ".join(str(error).split())[:160]
         notes.append(f"the order, shapes and multiply-adds of its layers are not known ({reason})")
         layers = _layers_only(model)
-        graph = _plain_graph(source, layers)
+        graph = _plain_graph(Path(file).name, source, layers)
     else:
         layers = _layers(walk)
-        graph = Graph(source.name, tuple(walk.nodes), tuple(dict.fromkeys(walk.edges)))
+        graph = Graph(Path(file).name, tuple(walk.nodes), tuple(dict.fromkeys(walk.edges)))
     weights = {id(weight): weight for weight in model.weights}.values()
     trainable = {id(weight) for weight in model.trainable_weights}
     return KerasFacts(
@@ -213,7 +214,7 @@ def _node(layer: Any, frame: tuple[str, ...], given: list[Any], answered: list[A
     elif ours and kind in _PASSING:
         role = PASSING
     parameters = sum(_size(weight) for weight in {id(w): w for w in getattr(layer, "weights", ())}.values())
-    shape = answered[0] if answered else None
+    shape = answered[0][1:] if answered else None
     return Node(layer.name, kind, shape, parameters, role, activation, frame)
 
 
@@ -225,8 +226,8 @@ def _activation(layer: Any) -> str:
     return "" if name == "linear" else name
 
 
-def _plain_graph(source: SourceModel, layers: tuple[Layer, ...]) -> Graph:
+def _plain_graph(title: str, source: SourceModel, layers: tuple[Layer, ...]) -> Graph:
     """Boxes without lines but for one box in all: nothing is drawn that is not known."""
-    inputs = [Node(spec.name, "Input", spec.shape, role=INPUT) for spec in source.inputs]
-    whole = Node(source.name, type(source.keras).__name__, source.outputs[0].shape, sum(x.parameters for x in layers))
-    return Graph(source.name, (*inputs, whole), tuple((i, len(inputs)) for i in range(len(inputs))))
+    inputs = [Node(spec.name, "Input", spec.shape[1:], role=INPUT) for spec in source.inputs]
+    whole = Node(source.name, type(source.keras).__name__, source.outputs[0].shape[1:], sum(x.parameters for x in layers))
+    return Graph(title, (*inputs, whole), tuple((i, len(inputs)) for i in range(len(inputs))))

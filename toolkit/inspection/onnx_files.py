@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def inspect_onnx(file: ModelFile) -> OnnxFacts:
         quantized=quantized,
         saturation=saturation,
         notes=tuple(notes),
-        graph=drawn(model, shapes, layers, quantized, constants, names),
+        graph=drawn(Path(file.path).name, model, shapes, layers, quantized, constants, names, batch=batch is not None),
     )
 
 

@@ -26,22 +26,27 @@ _PASSING |= {"Unsqueeze"}
 
 
 def drawn(
+    title: str,
     model: onnx.ModelProto,
     shapes: Mapping[str, Shape],
     layers: Sequence[Layer],
     quantized: Sequence[QuantizedLayer],
     constants: Mapping[str, NDArray[Any]],
     class_names: tuple[str, ...] | None,
+    *,
+    batch: bool,
 ) -> Graph:
     """The boxes of the outer graph.
 
     Args:
+        title: of the picture.
         model: whole.
         shapes: of its tensors, for one row.
         layers: one an operator that is no constant, in the file's order.
         quantized: those of its layers that are.
         constants: what the file stores, by name.
         class_names: of the answers.
+        batch: the first dimension is one of rows.
     """
     stored = {t.name for t in model.graph.initializer}
     nodes: list[Node] = []
@@ -51,7 +56,7 @@ def drawn(
     for value in model.graph.input:
         if value.name not in stored:
             made[value.name] = len(nodes)
-            nodes.append(Node(value.name, "Input", shapes.get(value.name), role=INPUT))
+            nodes.append(Node(value.name, "Input", _row(shapes.get(value.name), batch=batch), role=INPUT))
     own = {layer.name: layer for layer in layers}
     for node in model.graph.node:
         sources = list(dict.fromkeys(made[name] for name in node.input if name in made))
@@ -69,13 +74,17 @@ def drawn(
         if node.op_type == "Max" and all(not constants[name].any() for name in node.input if name in constants):
             activation = "relu"  # as this toolkit writes one between a quantized and a float layer
         title = _stem(node) if role == DENSE else name
-        box = Node(
-            title, node.op_type, shape, layer.parameters if layer else 0, role, activation, (), eight.get(name, "")
-        )
+        parameters = layer.parameters if layer else 0
+        row = _row(shape, batch=batch)
+        box = Node(title, node.op_type, row, parameters, role, activation, remark=eight.get(name, ""))
         edges += [(source, len(nodes)) for source in sources]
         made.update(dict.fromkeys((output for output in node.output if output), len(nodes)))
         nodes.append(box)
-    return Graph(model.graph.name, tuple(nodes), tuple(dict.fromkeys(edges)), class_names)
+    return Graph(title, tuple(nodes), tuple(dict.fromkeys(edges)), class_names)
+
+
+def _row(shape: Shape | None, *, batch: bool) -> Shape | None:
+    return shape[1:] if batch and shape is not None else shape
 
 
 def _widths(layer: QuantizedLayer) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.inspection.facts import Layer, SavedModelFacts, Shape, total_macs
@@ -40,7 +41,7 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
         sources = list(dict.fromkeys(made[tensor.op.name] for tensor in op.inputs if tensor.op.name in made))
         if op.type == "Placeholder":
             made[op.name] = len(nodes)
-            nodes.append(Node(op.name, "Input", _shape(op.outputs[0]), role=INPUT))
+            nodes.append(Node(op.name, "Input", _row(_shape(op.outputs[0])), role=INPUT))
             continue
         if op.type in _HIDDEN or not sources:
             if sources:
@@ -54,7 +55,7 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
         layers.append(Layer(op.name, op.type, output, parameters, work.count, work.per_position))
         edges += [(start, len(nodes)) for start in sources]
         made[op.name] = len(nodes)
-        nodes.append(Node(op.name, op.type, output, parameters))
+        nodes.append(Node(op.name, op.type, _row(output), parameters))
     return SavedModelFacts(
         file=file,
         name=source.name,
@@ -68,7 +69,7 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
         weights=stored_by_dtype(source.weights),
         file_bytes=file_bytes,
         notes=source.notes,
-        graph=Graph(source.name, tuple(nodes), tuple(dict.fromkeys(edges))),
+        graph=Graph(Path(file).name, tuple(nodes), tuple(dict.fromkeys(edges))),
     )
 
 
@@ -85,6 +86,10 @@ def _frozen(source: SourceModel) -> list[Any]:
 
 def _shape(tensor: Any) -> Shape | None:
     return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+
+
+def _row(shape: Shape | None) -> Shape | None:
+    return None if shape is None else shape[1:]
 
 
 def _numbers(constant: Any) -> int:
