@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toolkit.cli.console import note, print_table
+from toolkit.cli import console
 from toolkit.inspection import KerasFacts, OnnxFacts
 
 if TYPE_CHECKING:
@@ -16,6 +16,36 @@ if TYPE_CHECKING:
 __all__ = ["print_inspection"]
 
 _STEPS = ("DequantizeLinear", "QuantizeLinear")
+
+
+def _clean(said: str) -> str:
+    """Names come from files of anybody: nothing that moves a terminal's cursor, or starts a line of its own."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in said)
+
+
+def _note(said: str) -> None:
+    console.note(_clean(said))
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    console.print_table(_clean(title), columns, [[_clean(cell) for cell in row] for row in rows])
+
+
+def _print_facts(title: str, kind: str, rows: Sequence[Sequence[str]]) -> None:
+    """What is said of one thing: a word and its value in each line."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(kind, "", box=box.SIMPLE_HEAD)
+    for word, value in rows:
+        table.add_row(Text(_clean(word)), Text(_clean(value)))
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = 200  # as for the tables: in a pipe nothing should be folded to an imagined terminal
+    out.print(Text(_clean(title), style="bold"))
+    out.print(table)
 
 
 def print_inspection(found: Inspection) -> None:
@@ -45,7 +75,7 @@ def _print_artifact(path: str, artifact: ArtifactFacts) -> None:
     if artifact.cpus:
         rows.append(["verified on", ", ".join(artifact.cpus)])
     rows.append(["made with", ", ".join(f"{name} {version}" for name, version in artifact.versions.items())])
-    print_table(path, ["artifact", ""], rows)
+    _print_facts(path, "artifact", rows)
 
 
 def _figure(value: object) -> str:
@@ -54,7 +84,7 @@ def _figure(value: object) -> str:
 
 def _print_keras(file: KerasFacts | SavedModelFacts) -> None:
     for said in file.notes:
-        note(f"{file.file}: {said}")
+        _note(f"{file.file}: {said}")
     rows = [
         ["name", file.name],
         ["written by", file.written_by or "not said"],
@@ -71,7 +101,7 @@ def _print_keras(file: KerasFacts | SavedModelFacts) -> None:
     ]
     if not isinstance(file, KerasFacts):
         rows.append(["operators", _counts(file.operators)])
-    print_table(file.file, [file.type.replace("_", " "), ""], rows)
+    _print_facts(file.file, file.type.replace("_", " "), rows)
     if file.layers:
         shown = "layers" if isinstance(file, KerasFacts) else "operators that multiply or hold weights"
         _print_layers(shown, file.layers)
@@ -99,7 +129,7 @@ def _print_onnx(file: OnnxFacts) -> None:
         ["weights", _stored(file)],
         ["file", _bytes(file.file_bytes)],
     ]
-    print_table(file.file, ["onnx", ""], rows)
+    _print_facts(file.file, "onnx", rows)
     _print_layers("operators", [layer for layer in file.layers if layer.type not in _STEPS])
     _print_quantized(file)
     _print_saturation(file)
@@ -116,7 +146,7 @@ def _print_layers(title: str, layers: Sequence[Layer]) -> None:
         ]
         for layer in layers
     ]
-    print_table(title, ["name", "type", "output", "parameters", "multiply-adds"], rows)
+    _print_table(title, ["name", "type", "output", "parameters", "multiply-adds"], rows)
 
 
 def _print_quantized(file: OnnxFacts) -> None:
@@ -134,7 +164,7 @@ def _print_quantized(file: OnnxFacts) -> None:
                 ]
             )
     if rows:
-        print_table("quantization", ["layer", "tensor", "dtype", "scale", "zero point", "scales"], rows)
+        _print_table("quantization", ["layer", "tensor", "dtype", "scale", "zero point", "scales"], rows)
 
 
 def _scale(tensor: QuantizedTensor) -> str:
@@ -152,9 +182,9 @@ def _granularity(tensor: QuantizedTensor) -> str:
 def _print_saturation(file: OnnxFacts) -> None:
     found = file.saturation
     for said in file.notes:
-        note(f"{file.file}: {said}")
+        _note(f"{file.file}: {said}")
     if found.unread:
-        note(
+        _note(
             f"{file.file}: how {', '.join(found.unread)} are used is not known here, so neither is whether they "
             "saturate"
         )
@@ -175,7 +205,7 @@ def _print_saturation(file: OnnxFacts) -> None:
         for layer in found.layers
     ]
     columns = ["weights", "operator", "shape", "dtype", "load", "can saturate"]
-    print_table("saturation on x86 without VNNI", columns, rows)
+    _print_table("saturation on x86 without VNNI", columns, rows)
 
 
 def _total(count: int | None, layers: Iterable[Layer], row: str) -> str:

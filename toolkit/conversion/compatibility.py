@@ -1,4 +1,4 @@
-"""Which onnxruntime loads a file, by the table that its project publishes: no trial, and no promise for every operator."""
+"""Which onnxruntime loads a file, by the table that its project publishes; nothing is tried out."""
 
 from __future__ import annotations
 

@@ -197,9 +197,7 @@ def _frames(graph: Graph, placed: Placement) -> tuple[set[tuple[str, ...]], list
         drawn.add(frame)
         for x, y, wide, tall in areas:
             name = fitted(frame[-1], 11, wide - 16)
-            parts.append(
-                f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall:.1f}" rx="8"/>'
-            )
+            parts.append(f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall:.1f}" rx="8"/>')
             parts.append(text(x + 8, y + 14, name, "frame-name", "start"))
     return drawn, parts
 

@@ -30,6 +30,13 @@ class Work:
 NOTHING, UNKNOWN = Work(0), Work(None)
 
 
+@dataclass(frozen=True)
+class _Call:
+    layer: Any
+    given: Sequence[_Shape]
+    answered: Sequence[_Shape]
+
+
 def times(fixed: int, *sizes: int | None) -> Work:
     """The product; None among the sizes is a free dimension."""
     known = fixed * math.prod(size for size in sizes if size is not None)
@@ -52,7 +59,7 @@ def layer_work(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) 
     rule = _RULES.get(name)
     if rule is not None:
         try:
-            return rule(layer, given, answered)
+            return rule(_Call(layer, given, answered))
         except (AttributeError, IndexError, TypeError, ValueError):  # not built, or called in a way of its own
             return UNKNOWN
     return UNKNOWN if name in _NOT_KNOWN else NOTHING
@@ -71,26 +78,26 @@ def _last(layer: Any) -> bool:
     return bool(getattr(layer, "data_format", "channels_last") == "channels_last")
 
 
-def _dense(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    return times(_size(layer.kernel), *answered[0][1:-1])
+def _dense(call: _Call) -> Work:
+    return times(_size(call.layer.kernel), *call.answered[0][1:-1])
 
 
-def _convolution(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    return times(_size(layer.kernel), *_positions(answered[0], _last(layer)))
+def _convolution(call: _Call) -> Work:
+    return times(_size(call.layer.kernel), *_positions(call.answered[0], _last(call.layer)))
 
 
-def _separable(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    weights = _size(layer.depthwise_kernel) + _size(layer.pointwise_kernel)
-    return times(weights, *_positions(answered[0], _last(layer)))
+def _separable(call: _Call) -> Work:
+    weights = _size(call.layer.depthwise_kernel) + _size(call.layer.pointwise_kernel)
+    return times(weights, *_positions(call.answered[0], _last(call.layer)))
 
 
-def _transposed(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    return times(_size(layer.kernel), *_positions(given[0], _last(layer)))
+def _transposed(call: _Call) -> Work:
+    return times(_size(call.layer.kernel), *_positions(call.given[0], _last(call.layer)))
 
 
-def _recurrent(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
+def _recurrent(call: _Call) -> Work:
     """Each step multiplies the input by one matrix and the state by another."""
-    return times(_cell(layer.cell), given[0][1])
+    return times(_cell(call.layer.cell), call.given[0][1])
 
 
 def _cell(cell: Any) -> int:
@@ -98,21 +105,23 @@ def _cell(cell: Any) -> int:
     return sum(map(_cell, inner)) if inner else _size(cell.kernel) + _size(cell.recurrent_kernel)
 
 
-def _rnn(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    cells = getattr(layer.cell, "cells", [layer.cell])
+def _rnn(call: _Call) -> Work:
+    cells = getattr(call.layer.cell, "cells", [call.layer.cell])
     known = all(type(c).__name__ in ("LSTMCell", "GRUCell", "SimpleRNNCell") for c in cells)
-    return _recurrent(layer, given, answered) if known else UNKNOWN
+    return _recurrent(call) if known else UNKNOWN
 
 
-def _recurrent_convolution(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    weights = _size(layer.cell.kernel) + _size(layer.cell.recurrent_kernel)
-    skip = 2 if layer.return_sequences else 1
-    spatial = answered[0][skip:-1] if _last(layer) else answered[0][skip + 1 :]
-    return times(weights, given[0][1], *spatial)
+def _recurrent_convolution(call: _Call) -> Work:
+    weights = _size(call.layer.cell.kernel) + _size(call.layer.cell.recurrent_kernel)
+    skip = 2 if call.layer.return_sequences else 1
+    spatial = call.answered[0][skip:-1] if _last(call.layer) else call.answered[0][skip + 1 :]
+    return times(weights, call.given[0][1], *spatial)
 
 
-def _bidirectional(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    one, two = (layer_work(each, given, answered) for each in (layer.forward_layer, layer.backward_layer))
+def _bidirectional(call: _Call) -> Work:
+    one, two = (
+        layer_work(each, call.given, call.answered) for each in (call.layer.forward_layer, call.layer.backward_layer)
+    )
     return _sum(one, two)
 
 
@@ -124,20 +133,20 @@ def _sum(*works: Work) -> Work:
     return UNKNOWN
 
 
-def _time_distributed(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    steps = given[0][1]
-    inner = layer_work(layer.layer, [(g[0], *g[2:]) for g in given], [(a[0], *a[2:]) for a in answered])
+def _time_distributed(call: _Call) -> Work:
+    steps = call.given[0][1]
+    inner = layer_work(call.layer.layer, [(g[0], *g[2:]) for g in call.given], [(a[0], *a[2:]) for a in call.answered])
     if inner.count is None:
         return UNKNOWN
     return times(inner.count, steps)
 
 
-def _einsum_dense(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    return _einsum(layer.equation, [given[0], tuple(layer.kernel.shape)])
+def _einsum_dense(call: _Call) -> Work:
+    return _einsum(call.layer.equation, [call.given[0], tuple(call.layer.kernel.shape)])
 
 
-def _einsum_operation(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    return _einsum(layer.subscripts, given)
+def _einsum_operation(call: _Call) -> Work:
+    return _einsum(call.layer.subscripts, call.given)
 
 
 def _einsum(equation: str, shapes: Sequence[_Shape]) -> Work:
@@ -158,28 +167,28 @@ def _einsum(equation: str, shapes: Sequence[_Shape]) -> Work:
     return times(1, *(size for index, size in sizes.items() if index != batch))
 
 
-def _multi_head(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
+def _multi_head(call: _Call) -> Work:
     """Projections of query, key and value, the scores, their sum over the values, and the projection out."""
-    query, value = given[0], given[1]
-    key = given[2] if len(given) > 2 and len(given[2]) == len(value) else value
+    query, value = call.given[0], call.given[1]
+    key = call.given[2] if len(call.given) > 2 and len(call.given[2]) == len(value) else value
     if len(query) != 3 or len(value) != 3:
         return UNKNOWN
     rows, columns = query[1], value[1]
     if rows is None or columns is None or key[1] is None:
         return UNKNOWN  # the scores go with their product
-    heads = getattr(layer, "num_heads", None) or layer.num_query_heads
-    width = getattr(layer, "key_dim", None) or layer.head_dim
-    deep = getattr(layer, "value_dim", None) or width
-    inside = [getattr(layer, f"_{part}_dense").kernel for part in ("query", "key", "value", "output")]
+    heads = getattr(call.layer, "num_heads", None) or call.layer.num_query_heads
+    width = getattr(call.layer, "key_dim", None) or call.layer.head_dim
+    deep = getattr(call.layer, "value_dim", None) or width
+    inside = [getattr(call.layer, f"_{part}_dense").kernel for part in ("query", "key", "value", "output")]
     steps = (rows, key[1], columns, rows)
     projections = sum(_size(kernel) * count for kernel, count in zip(inside, steps, strict=True))
     return Work(projections + heads * rows * columns * (width + deep))
 
 
-def _attention(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    if getattr(layer, "score_mode", "dot") != "dot":
+def _attention(call: _Call) -> Work:
+    if getattr(call.layer, "score_mode", "dot") != "dot":
         return UNKNOWN
-    query, value = given[0], given[1]
+    query, value = call.given[0], call.given[1]
     sizes = (query[1], value[1], query[-1], value[-1])
     if None in sizes:
         return UNKNOWN
@@ -187,18 +196,18 @@ def _attention(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) 
     return Work(rows * columns * (width + deep))
 
 
-def _matrix_product(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    return times(1, given[0][-1], *answered[0][1:])
+def _matrix_product(call: _Call) -> Work:
+    return times(1, call.given[0][-1], *call.answered[0][1:])
 
 
-def _dot(layer: Any, given: Sequence[_Shape], answered: Sequence[_Shape]) -> Work:
-    axis = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
-    shared = given[0][axis]
-    outside = math.prod(size or 0 for size in answered[0][1:])
-    return UNKNOWN if shared is None or None in answered[0][1:] else Work(shared * outside)
+def _dot(call: _Call) -> Work:
+    axis = call.layer.axes if isinstance(call.layer.axes, int) else call.layer.axes[0]
+    shared = call.given[0][axis]
+    outside = math.prod(size or 0 for size in call.answered[0][1:])
+    return UNKNOWN if shared is None or None in call.answered[0][1:] else Work(shared * outside)
 
 
-_RULES: dict[str, Callable[[Any, Sequence[_Shape], Sequence[_Shape]], Work]] = {
+_RULES: dict[str, Callable[[_Call], Work]] = {
     "Dense": _dense,
     "EinsumDense": _einsum_dense,
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D"), _convolution),

@@ -57,7 +57,7 @@ class _Walk:
         flat = [t for t in keras.tree.flatten(answer) if isinstance(t, keras.KerasTensor)]
         shapes_out = [tuple(t.shape) for t in flat]
         self.calls.append((layer, "/".join((*frame, layer.name)), shapes_in, shapes_out))
-        index = self._node(_node(layer, frame, shapes_in, shapes_out))
+        index = self._node(_node(layer, frame, shapes_out))
         self.edges += [(self._made[id(t)], index) for t in given if id(t) in self._made]
         # A layer may hand back the very tensor that it was given; a copy tells the two apart.
         return keras.tree.map_structure(
@@ -108,7 +108,7 @@ def inspect_keras(source: SourceModel, file: str, file_bytes: int) -> KerasFacts
         tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
         started = [walk.start(spec.name, t) for spec, t in zip(source.inputs, tensors, strict=True)]
         walk.through(model, started, ())
-    except Exception as error:  # a class of one's own, or a layer that only runs on numbers
+    except Exception as error:  # noqa: BLE001 - whatever a layer raises: a class of one's own, or a layer that only runs on numbers
         reason = " ".join(str(error).split())[:160]
         notes.append(f"the order, shapes and multiply-adds of its layers are not known ({reason})")
         layers = _layers_only(model)
@@ -204,7 +204,7 @@ def _size(weight: Any) -> int:
     return math.prod(weight.shape)
 
 
-def _node(layer: Any, frame: tuple[str, ...], given: list[Any], answered: list[Any]) -> Node:
+def _node(layer: Any, frame: tuple[str, ...], answered: list[Any]) -> Node:
     kind, role, activation = type(layer).__name__, OTHER, _activation(layer)
     ours = type(layer).__module__.startswith("keras.")
     if ours and kind == "Dense" and len(answered[0]) == 2:
@@ -229,5 +229,7 @@ def _activation(layer: Any) -> str:
 def _plain_graph(title: str, source: SourceModel, layers: tuple[Layer, ...]) -> Graph:
     """Boxes without lines but for one box in all: nothing is drawn that is not known."""
     inputs = [Node(spec.name, "Input", spec.shape[1:], role=INPUT) for spec in source.inputs]
-    whole = Node(source.name, type(source.keras).__name__, source.outputs[0].shape[1:], sum(x.parameters for x in layers))
+    whole = Node(
+        source.name, type(source.keras).__name__, source.outputs[0].shape[1:], sum(x.parameters for x in layers)
+    )
     return Graph(title, (*inputs, whole), tuple((i, len(inputs)) for i in range(len(inputs))))

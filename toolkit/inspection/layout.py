@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -116,7 +117,7 @@ class _Grid:
             beside = self.up if sweep % 2 == 0 else self.down
             for row in rows:
                 key = {i: _mean([place[n] for n in beside[i]], place[i]) for i in row}
-                row.sort(key=lambda item: (key[item], place[item]))  # noqa: B023 - sorted before the next key is made
+                row.sort(key=lambda item: (key[item], place[item]))
                 place.update({item: index for index, item in enumerate(row)})
 
     def centers(self) -> list[float]:
@@ -142,7 +143,7 @@ class _Grid:
     def _apart(self, row: list[int], wished: list[float]) -> list[float]:
         """The nearest places to those wished (by squares) that keep the order and the distances."""
         offsets = [0.0]
-        for one, two in zip(row, row[1:], strict=False):
+        for one, two in itertools.pairwise(row):
             offsets.append(offsets[-1] + (self.widths[one] + self.widths[two]) / 2 + _GAP)
         # Without the distances it is the nearest rising sequence: neighbours that fall are pooled.
         pools: list[tuple[float, float, int]] = []  # mean, weight, length
@@ -161,9 +162,7 @@ def _mean(values: list[float] | list[int], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
 
-def _heights(
-    grid: _Grid, sizes: Sequence[Size], room: Callable[[int], Size]
-) -> tuple[list[float], list[float]]:
+def _heights(grid: _Grid, sizes: Sequence[Size], room: Callable[[int], Size]) -> tuple[list[float], list[float]]:
     """Top of each rank from the first on, and its height."""
     heights = [max((sizes[item][1] for item in row if item < grid.boxes), default=0.0) for row in grid.rows]
     tops, at = [], 0.0

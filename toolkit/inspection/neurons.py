@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,34 +39,32 @@ class Column:
 def as_columns(graph: Graph) -> list[Column] | None:
     """The layers of neurons, inputs first, or None if the model is anything but a chain of dense layers."""
     nodes = chain(graph)
-    if nodes is None or nodes[0].role != INPUT or not any(n.role == DENSE for n in nodes):
+    if nodes is None or nodes[0].role != INPUT or not any(node.role == DENSE for node in nodes):
         return None
-    if any(node.role in (OTHER, INPUT) for node in nodes[1:]):
+    first = _first(nodes[0])
+    if first is None or any(node.role in (OTHER, INPUT) for node in nodes[1:]):
         return None
-    sizes = nodes[0].output
-    numbers = [size for size in sizes or () if isinstance(size, int)]
-    if sizes is None or len(numbers) != len(sizes):
-        return None
-    first = Column(nodes[0].name, math.prod(numbers), [f"{math.prod(numbers):,} inputs"])
-    if len(numbers) > 1:
-        first.lines.append(" \u00d7 ".join(map(str, numbers)))
     columns, parameters = [first], [0]
     for node in nodes[1:]:
         if node.role == DENSE:
             columns.append(_dense(node))
             parameters.append(node.parameters)
-            if columns[-1].count < 1:
-                return None
-        elif node.role == FUNCTION and len(columns) > 1:
-            columns[-1].lines.append(node.activation)
-        else:
-            parameters[-1] += node.parameters
-            if node.type in _REMARKS:
-                columns[-1].lines.append(_REMARKS[node.type])
+            continue
+        parameters[-1] += node.parameters
+        said = node.activation if node.role == FUNCTION else _REMARKS.get(node.type)
+        columns[-1].lines += [said] if said else []
     for column, count in zip(columns, parameters, strict=True):
-        if count:
-            column.lines.append(f"{count:,} parameters")
-    return columns
+        column.lines += [f"{count:,} parameters"] if count else []
+    return columns if all(column.count for column in columns) else None
+
+
+def _first(node: Node) -> Column | None:
+    """The inputs, if their number is known."""
+    sizes = [size for size in node.output or () if isinstance(size, int)]
+    if node.output is None or len(sizes) != len(node.output):
+        return None
+    shape = [" \u00d7 ".join(map(str, sizes))] if len(sizes) > 1 else []
+    return Column(node.name, math.prod(sizes), [f"{math.prod(sizes):,} inputs", *shape])
 
 
 def _dense(node: Node) -> Column:
@@ -98,7 +97,7 @@ def draw_neurons(graph: Graph, columns: Sequence[Column]) -> str:
     title = fitted(graph.title, 15, width - 2 * _MARGIN, bold=True)
     parts = [text(_MARGIN, 34, title, "title", "start")]
     circles = [_places(column.count, middle) for column in columns]
-    for left, (x1, x2) in enumerate(zip(xs, xs[1:], strict=False)):
+    for left, (x1, x2) in enumerate(itertools.pairwise(xs)):
         lines = (
             f"M{x1 + _RADIUS:.1f} {y1:.1f} {x2 - _RADIUS:.1f} {y2:.1f}"
             for y1 in circles[left].values()
@@ -146,6 +145,4 @@ def _places(count: int, middle: float) -> dict[int, float]:
     rows = count if count <= _MOST else 2 * _SHOWN + 2
     start = middle - (rows - 1) * _STEP / 2
     gap = 0 if count <= _MOST else 2
-    return {
-        number: start + (row + (gap if row >= _SHOWN and gap else 0)) * _STEP for row, number in enumerate(shown)
-    }
+    return {number: start + (row + (gap if row >= _SHOWN and gap else 0)) * _STEP for row, number in enumerate(shown)}

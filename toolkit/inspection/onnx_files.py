@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def inspect_onnx(file: ModelFile) -> OnnxFacts:
     constants = _constants(model)
     batch, row = _batch(model)
     shapes = infer_shapes(model, batch)
-    layers = _layers(model, shapes, constants, batch if isinstance(batch, int) else 1)
+    layers = _layers(model, shapes, constants, batch)
     nodes = list(_every_node(model.graph))
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     foreign = {node.op_type for node in nodes if node.domain not in ("", "ai.onnx", "ai.onnx.ml")}
@@ -114,7 +114,7 @@ def _saturation(onnx: Any, model: onnx.ModelProto, data: bytes, name: str) -> Sa
     except ModelError as error:
         try:
             onnx.checker.check_model(model)
-        except Exception:  # its errors share no base
+        except Exception:  # noqa: BLE001 - its errors share no base
             raise error from None
         return Saturation(None, (), (), str(error).rsplit(";", 1)[0])
     loads = layer_loads(graph)
@@ -133,9 +133,7 @@ def _tensors(onnx: Any, values: Any, contract: Mapping[str, Mapping[str, Any]]) 
     found = []
     for value in values:
         kind = value.type.tensor_type
-        shape: Shape = tuple(
-            d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
-        )
+        shape: Shape = tuple(d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim)
         says = contract.get(value.name, {})
         span, task = says.get("range"), says.get("task")
         bounds = (float(span[0]), float(span[1])) if _is_range(span) else None
@@ -143,7 +141,7 @@ def _tensors(onnx: Any, values: Any, contract: Mapping[str, Mapping[str, Any]]) 
     return tuple(found)
 
 
-def _is_range(span: Any) -> bool:
+def _is_range(span: Any) -> TypeGuard[list[float]]:
     return isinstance(span, list) and len(span) == 2 and all(isinstance(end, int | float) for end in span)
 
 
@@ -191,8 +189,9 @@ def _batch(model: onnx.ModelProto) -> tuple[int | str | None, str]:
 
 
 def _layers(
-    model: onnx.ModelProto, shapes: Mapping[str, Shape], constants: Mapping[str, NDArray[Any]], rows: int
+    model: onnx.ModelProto, shapes: Mapping[str, Shape], constants: Mapping[str, NDArray[Any]], batch: int | str | None
 ) -> tuple[Layer, ...]:
+    rows = batch if isinstance(batch, int) else 1
     shown = infer_shapes(model, None)
     names = {size for value in _real_inputs(model) for size in shown.get(value.name, ()) if isinstance(size, str)}
     used: set[str] = set()
@@ -214,6 +213,9 @@ def _layers(
         shape = shown.get(output)
         if shape is not None:  # names that shape inference made up say nothing
             shape = tuple(size if isinstance(size, int) or size in names else None for size in shape)
+            row = shapes.get(output, ())
+            if isinstance(batch, str) and len(row) == len(shape) > 0 and shape[0] is None and row[0] == 1:
+                shape = (batch or None, *shape[1:])  # a Reshape to -1 rows: it is the batch that becomes 1 with it
         layers.append(Layer(node.name or output, _title(node), shape, parameters, count, work.per_position))
     return tuple(layers)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.inspection.keras_macs import NOTHING, UNKNOWN, Work, times
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import onnx
 
@@ -17,21 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["MULTIPLYING", "attribute", "infer_shapes", "node_work", "wants_packed"]
 
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1, "NhwcConv": 1}
-_PRODUCTS = {
-    "DynamicQuantizeMatMul": (0, 1),
-    "FusedMatMul": (0, 1),
-    "MatMul": (0, 1),
-    "MatMulInteger": (0, 1),
-    "MatMulIntegerToFloat": (0, 1),
-    "QLinearMatMul": (0, 3),
-}
-_GEMMS = {"Gemm": (0, 1), "FusedGemm": (0, 1), "QGemm": (0, 3)}
-_RECURRENT = {"LSTM", "GRU", "RNN"}
+_PRODUCTS = (
+    "DynamicQuantizeMatMul", "FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MatMulInteger", "MatMulIntegerToFloat",
+    "QGemm", "QLinearMatMul",
+)  # fmt: skip
 _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 # With sums of products in them that are not counted here.
 _NOT_KNOWN = {"DFT", "Det", "STFT", "Attention", "MultiHeadAttention", "QAttention", "DynamicQuantizeLSTM"}
-MULTIPLYING = frozenset({*_CONVOLUTIONS, *_PRODUCTS, *_GEMMS, *_RECURRENT, "ConvTranspose", "Einsum", "MatMulNBits"})
-"""Operators whose work is multiply-adds."""
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -50,33 +42,34 @@ def node_work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
     if node.op_type not in MULTIPLYING:
         return NOTHING if node.domain in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft") else UNKNOWN
     try:
-        return _work(node, shapes)
+        return _RULES[node.op_type](node, shapes)
     except (IndexError, KeyError, TypeError, ValueError):  # a shape that is not known, or not what the operator takes
         return UNKNOWN
 
 
-def _work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
-    kind = node.op_type
-    if kind in _CONVOLUTIONS:
-        weights = shapes[node.input[_CONVOLUTIONS[kind]]]
-        out = shapes[node.output[0]]
-        positions = (out[0], *out[1:-1]) if kind.startswith("Nhwc") else (out[0], *out[2:])
-        return times(1, *_numbers(weights), *_numbers(positions))
-    if kind == "ConvTranspose":
-        given = shapes[node.input[0]]
-        return times(1, *_numbers(shapes[node.input[1]]), *_numbers((given[0], *given[2:])))
-    if kind in _PRODUCTS:
-        left, right = (_numbers(shapes[node.input[at]]) for at in _PRODUCTS[kind])
-        turned = kind == "FusedMatMul" and attribute(node, "transA", 0)
-        return times(1, left[-2 if turned else -1], *_product(left, right, _numbers(shapes[node.output[0]])))
-    if kind in _GEMMS:
-        left = _numbers(shapes[node.input[_GEMMS[kind][0]]])
-        return times(1, left[0 if attribute(node, "transA", 0) else 1], *_numbers(shapes[node.output[0]]))
-    if kind == "MatMulNBits":
-        columns, rows = attribute(node, "K", None), attribute(node, "N", None)
-        return times(columns * rows, *_numbers(shapes[node.input[0]][:-1]))
-    if kind == "Einsum":
-        return _einsum(attribute(node, "equation", b"").decode(), [_numbers(shapes[name]) for name in node.input])
+def _convolution(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
+    out = shapes[node.output[0]]
+    positions = (out[0], *out[1:-1]) if node.op_type.startswith("Nhwc") else (out[0], *out[2:])
+    return times(1, *_numbers(shapes[node.input[_CONVOLUTIONS[node.op_type]]]), *_numbers(positions))
+
+
+def _transposed(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
+    given = shapes[node.input[0]]
+    return times(1, *_numbers(shapes[node.input[1]]), *_numbers((given[0], *given[2:])))
+
+
+def _product(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
+    left = _numbers(shapes[node.input[0]])
+    turned = attribute(node, "transA", 0)
+    return times(1, left[-2 if turned else -1], *_numbers(shapes[node.output[0]]))
+
+
+def _packed(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
+    size = attribute(node, "K", None) * attribute(node, "N", None)
+    return times(size, *_numbers(shapes[node.input[0]][:-1]))
+
+
+def _recurrent(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
     steps, rows = _numbers(shapes[node.input[0]])[:2]
     if attribute(node, "layout", 0):
         steps, rows = rows, steps
@@ -87,24 +80,33 @@ def _work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
     return times(sum(math.prod(size or 0 for size in shape) for shape in both), steps, rows)
 
 
-def _product(left: tuple[int | None, ...], right: tuple[int | None, ...], out: tuple[int | None, ...]) -> Any:
-    return out if len(left) > 1 or len(right) > 1 else ()
-
-
 def _numbers(shape: Shape) -> tuple[int | None, ...]:
     return tuple(size if isinstance(size, int) else None for size in shape)
 
 
-def _einsum(equation: str, shapes: list[tuple[int | None, ...]]) -> Work:
+def _einsum(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
+    equation = attribute(node, "equation", b"").decode()
     terms = equation.replace(" ", "").split("->")[0].split(",")
     if len(terms) == 1:
         return NOTHING
     if len(terms) != 2 or "..." in equation:
         return UNKNOWN
     sizes: dict[str, int | None] = {}
-    for term, shape in zip(terms, shapes, strict=True):
-        sizes.update(zip(term, shape, strict=True))
+    for term, name in zip(terms, node.input, strict=True):
+        sizes.update(zip(term, _numbers(shapes[name]), strict=True))
     return times(1, *sizes.values())
+
+
+_RULES: dict[str, Callable[[onnx.NodeProto, Mapping[str, Shape]], Work]] = {
+    **dict.fromkeys(_CONVOLUTIONS, _convolution),
+    **dict.fromkeys(_PRODUCTS, _product),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
+    "ConvTranspose": _transposed,
+    "Einsum": _einsum,
+    "MatMulNBits": _packed,
+}
+MULTIPLYING = frozenset(_RULES)
+"""Operators whose work is multiply-adds."""
 
 
 def _multiplies_inside(node: onnx.NodeProto) -> bool:

@@ -111,7 +111,6 @@ def _artifact(folder: Path, custom: tuple[str, ...], unsafe: bool, step: Step) -
     if keras:
         step(len(found), total, KERAS)
         found.append(_keras(folder / KERAS, custom, unsafe))
-    step(total, total, "done")
     return Inspection(str(folder), tuple(found), _in_short(manifest))
 
 

@@ -94,9 +94,7 @@ def _between(
     return tensors
 
 
-def _tensor(
-    role: str, name: str, quantizer: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]
-) -> QuantizedTensor:
+def _tensor(role: str, name: str, quantizer: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) -> QuantizedTensor:
     zero = quantizer.input[2] if len(quantizer.input) > 2 else None
     axis = attribute(quantizer, "axis", 1)
     return _described(role, name, quantizer.input[1], zero, constants, axis)
@@ -107,10 +105,8 @@ def _described(
 ) -> QuantizedTensor:
     scales = constants.get(scale) if scale else None
     zeros = constants.get(zero) if zero else None
-    if name in constants:
-        dtype = constants[name].dtype.name
-    else:
-        dtype = zeros.dtype.name if zeros is not None else "uint8"  # what the standard says where nothing is said
+    typed = constants.get(name, zeros)
+    dtype = "uint8" if typed is None else typed.dtype.name  # what the standard says where nothing is said
     several = scales is not None and scales.size > 1
     return QuantizedTensor(
         tensor=name,

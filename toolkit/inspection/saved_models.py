@@ -34,7 +34,9 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
     """
     operations = _frozen(source)
     operators = Counter(op.type for op in operations if op.type != "Placeholder")
-    layers, nodes, edges = [], [], []
+    layers: list[Layer] = []
+    nodes: list[Node] = []
+    edges: list[tuple[int, int]] = []
     made: dict[str, int] = {}
     constants = {op.name: op for op in operations if op.type == "Const"}
     for op in operations:

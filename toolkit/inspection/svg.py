@@ -11,7 +11,7 @@ BOLD = 1.12
 """How much wider bold text is, at most."""
 
 # Widths in ems, of the widest fonts that "sans-serif" commonly stands for (Verdana, DejaVu Sans), rounded up.
-_NARROW = dict.fromkeys("ijlI.,:;|!'` ", 0.42) | dict.fromkeys("frt()[]{}-/\\\"*", 0.5)
+_NARROW = dict.fromkeys("ijlI.,:;|!'` ", 0.42) | dict.fromkeys('frt()[]{}-/\\"*', 0.5)
 _WIDE = dict.fromkeys("mMW@%\u2026", 1.08) | dict.fromkeys("wGOQDNHUCAVRKXY&+=<>~#", 0.9)
 _OTHERS = 0.74
 
@@ -36,7 +36,8 @@ def document(width: float, height: float, title: str, parts: list[str]) -> str:
     """A whole file that needs nothing else.
 
     Args:
-        width, height: of the picture.
+        width: of the picture, in pixels.
+        height: of the picture.
         title: what a screen reader says of it.
         parts: what it shows, in drawing order.
     """
