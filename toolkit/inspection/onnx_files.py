@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -13,8 +14,9 @@ import numpy as np
 from toolkit.errors import MissingError, ModelError
 from toolkit.inspection.facts import Floor, Layer, OnnxFacts, Saturation, Shape, Stored, Tensor, total_macs
 from toolkit.inspection.onnx_graph import drawn
-from toolkit.inspection.onnx_macs import attribute, infer_shapes, node_work, wants_packed
-from toolkit.inspection.quantization import kind_of, quantized_layers
+from toolkit.inspection.onnx_macs import node_work, wants_packed
+from toolkit.inspection.onnx_shapes import attribute, infer_shapes
+from toolkit.inspection.quantization import INTEGER, kind_of, quantized_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +30,7 @@ __all__ = ["inspect_onnx"]
 
 _CONTRACT, _NAMES = "toolkit.contract", "toolkit.class_names"
 _LONGEST = 10_000
+_MADE_UP = r"|unk__\d+|None|\?|dynamic_axes_\w+"
 
 
 def inspect_onnx(file: ModelFile) -> OnnxFacts:
@@ -54,7 +57,7 @@ def inspect_onnx(file: ModelFile) -> OnnxFacts:
     saturation = _saturation(onnx, model, data, file.path)
     constants = _constants(model)
     batch, row = _batch(model)
-    shapes = infer_shapes(model, batch)
+    shapes = infer_shapes(model, one_row=isinstance(batch, str))
     layers = _layers(model, shapes, constants, batch)
     nodes = list(_every_node(model.graph))
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
@@ -180,11 +183,15 @@ def _batch(model: onnx.ModelProto) -> tuple[int | str | None, str]:
         if not len(dims):
             return None, "the whole input"
         firsts.append(dims[0].dim_value if dims[0].HasField("dim_value") else dims[0].dim_param)
-    if len(set(firsts)) != 1:
+    # Converters name each input's batch for itself where the model does not say that they are one.
+    named = {first for first in firsts if not (isinstance(first, str) and re.fullmatch(_MADE_UP, first))}
+    if len(named) > 1 or not firsts:
         return None, "the whole input"
-    (first,) = set(firsts)
+    first = named.pop() if named else firsts[0]
     if isinstance(first, str):
         return first, "one row"
+    if first not in firsts or len(set(firsts)) > 1:
+        return None, "the whole input"
     return first, "one row" if first == 1 else f"one row of the fixed batch of {first}"
 
 
@@ -192,7 +199,7 @@ def _layers(
     model: onnx.ModelProto, shapes: Mapping[str, Shape], constants: Mapping[str, NDArray[Any]], batch: int | str | None
 ) -> tuple[Layer, ...]:
     rows = batch if isinstance(batch, int) else 1
-    shown = infer_shapes(model, None)
+    shown = infer_shapes(model, one_row=False)
     names = {size for value in _real_inputs(model) for size in shown.get(value.name, ()) if isinstance(size, str)}
     used: set[str] = set()
     layers = []
@@ -206,7 +213,7 @@ def _layers(
             stored = folded[name].input[0] if name in folded else name
             if stored in constants and stored not in used and stored not in steps:
                 used.add(stored)
-                parameters += _parameters(node, constants[stored])
+                parameters += _parameters(node, constants[stored], quantized=name in folded)
         work = node_work(node, shapes)
         count = None if work.count is None or work.count % rows else work.count // rows
         output = node.output[0] if node.output else ""
@@ -240,11 +247,12 @@ def _quantization_operands(model: onnx.ModelProto) -> set[str]:
     return found
 
 
-def _parameters(node: onnx.NodeProto, array: NDArray[Any]) -> int:
+def _parameters(node: onnx.NodeProto, array: NDArray[Any], *, quantized: bool) -> int:
     if wants_packed(node):
         return int(attribute(node, "K", 0)) * int(attribute(node, "N", 0))
-    # int64 are shapes, axes and indices; a lone number is a setting, such as the factor of a preprocessing step.
-    counts = array.ndim > 0 and array.dtype not in (np.int64, np.bool_)
+    # Whole numbers are shapes, axes and indices; a lone number is a setting, such as a factor of preprocessing.
+    integer = array.dtype.kind in "iub" and array.dtype.itemsize > 1
+    counts = array.ndim > 0 and (quantized or node.op_type in INTEGER or not integer) and array.dtype != np.bool_
     return int(array.size) if counts else 0
 
 

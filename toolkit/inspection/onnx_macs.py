@@ -1,11 +1,12 @@
-"""Multiply-adds and parameters of the operators of an ONNX graph, from shapes that are inferred for one row."""
+"""Multiply-adds of the operators of an ONNX graph, from the shapes of what goes in and comes out."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toolkit.inspection.keras_macs import NOTHING, UNKNOWN, Work, times
+from toolkit.inspection.onnx_shapes import attribute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from toolkit.inspection.facts import Shape
 
-__all__ = ["MULTIPLYING", "attribute", "infer_shapes", "node_work", "wants_packed"]
+__all__ = ["MULTIPLYING", "node_work", "wants_packed"]
 
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1, "NhwcConv": 1}
 _PRODUCTS = (
@@ -24,13 +25,6 @@ _PRODUCTS = (
 _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 # With sums of products in them that are not counted here.
 _NOT_KNOWN = {"DFT", "Det", "STFT", "Attention", "MultiHeadAttention", "QAttention", "DynamicQuantizeLSTM"}
-
-
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """An attribute's value."""
-    import onnx
-
-    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 def node_work(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Work:
@@ -118,78 +112,6 @@ def _multiplies_inside(node: onnx.NodeProto) -> bool:
     )
 
 
-def infer_shapes(model: onnx.ModelProto, batch: int | str | None) -> dict[str, Shape]:
-    """The shape of each tensor that can be told, for one row.
-
-    Args:
-        model: whole.
-        batch: its batch dimension: the name of a free one, which becomes 1; a number, or None, is left as it is.
-    """
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    if isinstance(batch, str):
-        for given in copy.graph.input:
-            _fix(given.type.tensor_type.shape.dim[0])
-        for noted in (*copy.graph.output, *copy.graph.value_info):
-            for dim in noted.type.tensor_type.shape.dim:
-                if dim.dim_param == batch and batch:
-                    _fix(dim)
-        # What other dimensions are called may hide the batch (a product of it): they are inferred anew.
-        del copy.graph.value_info[:]
-        for answer in copy.graph.output:
-            answer.type.tensor_type.ClearField("shape")
-    for _ in range(1 + sum(node.op_type == "MatMulNBits" for node in copy.graph.node)):
-        try:
-            copy = onnx.shape_inference.infer_shapes(copy, data_prop=True)
-        except Exception:  # noqa: BLE001 - its errors share no base; what it could not tell is not known
-            return _shapes_of(copy)
-        if not _add_packed(copy):
-            break
-    return _shapes_of(copy)
-
-
-def _fix(dim: Any) -> None:
-    dim.Clear()
-    dim.dim_value = 1
-
-
 def wants_packed(node: onnx.NodeProto) -> bool:
     """Whether an operator's weights are several to a byte."""
     return node.op_type == "MatMulNBits"
-
-
-def _add_packed(model: onnx.ModelProto) -> bool:
-    """Note what MatMulNBits gives, which shape inference does not know; whether there was something new."""
-    import onnx
-
-    shapes, types = _shapes_of(model), {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
-    types |= {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
-    new = False
-    for node in model.graph.node:
-        given = shapes.get(node.input[0]) if node.input else None
-        if node.op_type == "MatMulNBits" and given is not None and node.output[0] not in shapes:
-            shape = [*given[:-1], attribute(node, "N", None)]
-            model.graph.value_info.append(
-                onnx.helper.make_tensor_value_info(node.output[0], types.get(node.input[0], 1), shape)
-            )
-            new = True
-    return new
-
-
-def _shapes_of(model: onnx.ModelProto) -> dict[str, Shape]:
-    """The shape of each tensor that the file tells."""
-    found: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        kind = value.type.tensor_type
-        if value.type.HasField("tensor_type") and kind.HasField("shape"):
-            found[value.name] = tuple(
-                d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
-            )
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            tensor = attribute(node, "value", None)
-            if tensor is not None:
-                found.setdefault(node.output[0], tuple(tensor.dims))
-    return found

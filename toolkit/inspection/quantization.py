@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from toolkit.inspection.facts import QuantizedLayer, QuantizedTensor
-from toolkit.inspection.onnx_macs import attribute
+from toolkit.inspection.onnx_shapes import attribute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["kind_of", "quantized_layers"]
+__all__ = ["INTEGER", "kind_of", "quantized_layers"]
 
 _HANDING_ON = {"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear", "Constant", "Identity"}
 # Integer operators: where each has a tensor, its scale and its zero point (ONNX's Operators.md, the runtime's
 # ContribOperators.md).
-_INTEGER = {
+INTEGER = {
     "ConvInteger": (("activation", 0, None, 2), ("weights", 1, None, 3)),
     "MatMulInteger": (("activation", 0, None, 2), ("weights", 1, None, 3)),
     "QLinearConv": (("activation", 0, 1, 2), ("weights", 3, 4, 5), ("output", None, 6, 7)),
@@ -46,7 +46,7 @@ def quantized_layers(model: onnx.ModelProto, constants: Mapping[str, NDArray[Any
     for node in model.graph.node:
         if node.op_type in _HANDING_ON:
             continue
-        if node.op_type in _INTEGER:
+        if node.op_type in INTEGER:
             tensors = _integer(node, constants, producers)
         elif node.op_type == "MatMulNBits":
             tensors = _packed(node, constants)
@@ -137,7 +137,7 @@ def _integer(
     node: onnx.NodeProto, constants: Mapping[str, NDArray[Any]], producers: Mapping[str, onnx.NodeProto]
 ) -> list[QuantizedTensor]:
     tensors = []
-    for role, place, scale, zero in _INTEGER[node.op_type]:
+    for role, place, scale, zero in INTEGER[node.op_type]:
         name = node.output[0] if place is None else node.input[place]
         scale_name = _input(node, scale)
         if scale is None and role == "weights":

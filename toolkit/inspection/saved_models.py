@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect_saved_model"]
 
+_AROUND = re.compile(r"^(Stateful)?PartitionedCall(_\d+)?/((Stateful)?PartitionedCall(_\d+)?/)*")
 _HIDDEN = {"Const", "Identity", "IdentityN", "NoOp", "ReadVariableOp", "DisableCopyOnRead"}
 _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 _TRANSPOSED = {"Conv2DBackpropInput", "Conv3DBackpropInputV2"}
@@ -54,10 +56,11 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
         parameters = sum(_numbers(constants[t.op.name]) for t in op.inputs if t.op.name in constants)
         work = _work(op)
         output = _shape(op.outputs[0]) if op.outputs else None
-        layers.append(Layer(op.name, op.type, output, parameters, work.count, work.per_position))
+        name = _AROUND.sub("", op.name)
+        layers.append(Layer(name, op.type, output, parameters, work.count, work.per_position))
         edges += [(start, len(nodes)) for start in sources]
         made[op.name] = len(nodes)
-        nodes.append(Node(op.name, op.type, _row(output), parameters))
+        nodes.append(Node(name, op.type, _row(output), parameters))
     return SavedModelFacts(
         file=file,
         name=source.name,
@@ -66,7 +69,8 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
         outputs=tensors_of(source.outputs),
         operators=dict(sorted(operators.items())),
         layers=tuple(layer for layer in layers if layer.parameters or layer.multiply_adds != 0),
-        parameters=sum(math.prod(weight.shape) for weight in source.weights.values()),
+        # Seeds and counters are variables too, and no parameters.
+        parameters=sum(math.prod(w.shape) for w in source.weights.values() if w.dtype.is_floating),
         multiply_adds=total_macs(layers),
         weights=stored_by_dtype(source.weights),
         file_bytes=file_bytes,
