@@ -139,11 +139,21 @@ def _box(node: Node, x: float, y: float, kind: str, *, prefixed: bool) -> list[s
     return [
         f"<g>{tooltip(', '.join(('/'.join((*node.frame, node.name)), *said)))}",
         f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{_HEIGHT}" rx="6"/>',
-        text(middle, y + 21, fitted(name, 12, inside, bold=True), "name"),
+        text(middle, y + 21, _short(name, inside), "name"),
         text(middle, y + 37, fitted(said[0], 11, inside), "small"),
         text(middle, y + 52, fitted(said[1], 11, inside), "small"),
         "</g>",
     ]
+
+
+def _short(name: str, width: float) -> str:
+    """A name that fits: of a path the last parts, which tell boxes apart."""
+    parts = name.split("/")
+    for skipped in range(1, len(parts)):
+        if text_width(name, 12, bold=True) <= width:
+            return name
+        name = "/".join(("\u2026", *parts[skipped:]))
+    return fitted(name, 12, width, bold=True)
 
 
 def _arrow(points: tuple[tuple[float, float], ...]) -> str:

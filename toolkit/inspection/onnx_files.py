@@ -217,14 +217,20 @@ def _layers(
         work = node_work(node, shapes)
         count = None if work.count is None or work.count % rows else work.count // rows
         output = node.output[0] if node.output else ""
-        shape = shown.get(output)
-        if shape is not None:  # names that shape inference made up say nothing
-            shape = tuple(size if isinstance(size, int) or size in names else None for size in shape)
-            row = shapes.get(output, ())
-            if isinstance(batch, str) and len(row) == len(shape) > 0 and shape[0] is None and row[0] == 1:
-                shape = (batch or None, *shape[1:])  # a Reshape to -1 rows: it is the batch that becomes 1 with it
+        shape = _for_any_batch(shown.get(output), shapes.get(output), batch, names)
         layers.append(Layer(node.name or output, _title(node), shape, parameters, count, work.per_position))
     return tuple(layers)
+
+
+def _for_any_batch(shape: Shape | None, row: Shape | None, batch: int | str | None, names: set[Any]) -> Shape | None:
+    """A shape with the batch as the file calls it; other names than those of inputs were made up by inference."""
+    if shape is not None:
+        shape = tuple(size if isinstance(size, int) or size in names else None for size in shape)
+    # What only one row tells (a Reshape to -1 rows): the 1 in front is the batch.
+    unsure = shape is None or (len(shape) > 0 and shape[0] is None)
+    if unsure and isinstance(batch, str) and row and row[0] == 1 and (shape is None or len(shape) == len(row)):
+        return (batch or None, *row[1:])
+    return shape
 
 
 def _quantization_operands(model: onnx.ModelProto) -> set[str]:

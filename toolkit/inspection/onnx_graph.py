@@ -52,6 +52,7 @@ def drawn(
     nodes: list[Node] = []
     edges: list[tuple[int, int]] = []
     made: dict[str, int] = {}
+    sizes: set[str] = set()
     eight = {layer.name: _widths(layer) for layer in quantized}
     for value in model.graph.input:
         if value.name not in stored:
@@ -61,6 +62,11 @@ def drawn(
     for node in model.graph.node:
         sources = list(dict.fromkeys(made[name] for name in node.input if name in made))
         name = node.name or (node.output[0] if node.output else "")
+        if sources and (node.op_type == "Shape" or {n for n in node.input if n in made} <= sizes):
+            sizes.update(node.output)  # how large something is, and what is computed from that: no values of the model
+            made.update(dict.fromkeys(node.output, sources[0]))
+            continue
+        sources = list(dict.fromkeys(made[n] for n in node.input if n in made and n not in sizes))
         if node.op_type in _HIDDEN:
             if sources:
                 made.update(dict.fromkeys(node.output, sources[0]))
@@ -73,10 +79,10 @@ def drawn(
         role, activation = _role(node, shape, sources)
         if node.op_type == "Max" and all(not constants[name].any() for name in node.input if name in constants):
             activation = "relu"  # as this toolkit writes one between a quantized and a float layer
-        title = _stem(node) if role == DENSE else name
+        shown = _stem(node) if role == DENSE else name
         parameters = layer.parameters if layer else 0
         row = _row(shape, batch=batch)
-        box = Node(title, node.op_type, row, parameters, role, activation, remark=eight.get(name, ""))
+        box = Node(shown, node.op_type, row, parameters, role, activation, remark=eight.get(name, ""))
         edges += [(source, len(nodes)) for source in sources]
         made.update(dict.fromkeys((output for output in node.output if output), len(nodes)))
         nodes.append(box)

@@ -20,6 +20,7 @@ __all__ = ["inspect_saved_model"]
 
 _AROUND = re.compile(r"^(Stateful)?PartitionedCall(_\d+)?/((Stateful)?PartitionedCall(_\d+)?/)*")
 _HIDDEN = {"Const", "Identity", "IdentityN", "NoOp", "ReadVariableOp", "DisableCopyOnRead"}
+_AS_IT_IS = {"Cast", "ExpandDims", "Identity", "ReadVariableOp", "Reshape", "Transpose"}
 _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 _TRANSPOSED = {"Conv2DBackpropInput", "Conv3DBackpropInputV2"}
 _PRODUCTS = {"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "MatMul"}
@@ -40,9 +41,18 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
     nodes: list[Node] = []
     edges: list[tuple[int, int]] = []
     made: dict[str, int] = {}
+    sizes: set[str] = set()
     constants = {op.name: op for op in operations if op.type == "Const"}
     for op in operations:
         sources = list(dict.fromkeys(made[tensor.op.name] for tensor in op.inputs if tensor.op.name in made))
+        if sources and (op.type == "Shape" or {t.op.name for t in op.inputs if t.op.name in made} <= sizes):
+            sizes.add(op.name)  # how large something is, and what is computed from that: no values of the model
+            made[op.name] = sources[0]
+            continue
+        sources = [
+            made[name] for name in dict.fromkeys(t.op.name for t in op.inputs) if name in made and name not in sizes
+        ]
+        sources = list(dict.fromkeys(sources))
         if op.type == "Placeholder":
             made[op.name] = len(nodes)
             nodes.append(Node(op.name, "Input", _row(_shape(op.outputs[0])), role=INPUT))
@@ -50,7 +60,7 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
         if op.type in _HIDDEN or not sources:
             if sources:
                 made[op.name] = sources[0]
-            elif op.type in ("Identity", "ReadVariableOp") and op.inputs and op.inputs[0].op.name in constants:
+            elif op.type in _AS_IT_IS and op.inputs and op.inputs[0].op.name in constants:
                 constants[op.name] = constants[op.inputs[0].op.name]
             continue
         parameters = sum(_numbers(constants[t.op.name]) for t in op.inputs if t.op.name in constants)
