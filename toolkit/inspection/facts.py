@@ -140,7 +140,7 @@ class SavedModelFacts:
     """A SavedModel: as `KerasFacts`, with operators instead of layers.
 
     Attributes:
-        operators: how often each occurs, functions written out in place.
+        operators: how often each occurs, functions written out in place; constants and what only hands on left out.
         layers: the operators that multiply or hold weights.
     """
 

@@ -20,7 +20,7 @@ __all__ = ["inspect_saved_model"]
 
 _AROUND = re.compile(r"^(Stateful)?PartitionedCall(_\d+)?/((Stateful)?PartitionedCall(_\d+)?/)*")
 _HIDDEN = {"Const", "Identity", "IdentityN", "NoOp", "ReadVariableOp", "DisableCopyOnRead"}
-_AS_IT_IS = {"Cast", "ExpandDims", "Identity", "ReadVariableOp", "Reshape", "Transpose"}
+_AS_IT_IS = {"Cast", "ExpandDims", "Identity", "ReadVariableOp", "Reshape", "Squeeze", "Transpose"}
 _CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 _TRANSPOSED = {"Conv2DBackpropInput", "Conv3DBackpropInputV2"}
 _PRODUCTS = {"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "MatMul"}
@@ -36,7 +36,7 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
         file_bytes: size of its files together.
     """
     operations = _frozen(source)
-    operators = Counter(op.type for op in operations if op.type != "Placeholder")
+    operators = Counter(op.type for op in operations if op.type not in _HIDDEN | {"Placeholder"})
     layers: list[Layer] = []
     nodes: list[Node] = []
     edges: list[tuple[int, int]] = []
@@ -44,15 +44,12 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
     sizes: set[str] = set()
     constants = {op.name: op for op in operations if op.type == "Const"}
     for op in operations:
-        sources = list(dict.fromkeys(made[tensor.op.name] for tensor in op.inputs if tensor.op.name in made))
-        if sources and (op.type == "Shape" or {t.op.name for t in op.inputs if t.op.name in made} <= sizes):
+        sources = [made[name] for name in _values(op) if name in made]
+        if sources and (op.type == "Shape" or {name for name in _values(op) if name in made} <= sizes):
             sizes.add(op.name)  # how large something is, and what is computed from that: no values of the model
             made[op.name] = sources[0]
             continue
-        sources = [
-            made[name] for name in dict.fromkeys(t.op.name for t in op.inputs) if name in made and name not in sizes
-        ]
-        sources = list(dict.fromkeys(sources))
+        sources = list(dict.fromkeys(made[name] for name in _values(op) if name in made and name not in sizes))
         if op.type == "Placeholder":
             made[op.name] = len(nodes)
             nodes.append(Node(op.name, "Input", _row(_shape(op.outputs[0])), role=INPUT))
@@ -64,8 +61,10 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
                 constants[op.name] = constants[op.inputs[0].op.name]
             continue
         parameters = sum(_numbers(constants[t.op.name]) for t in op.inputs if t.op.name in constants)
-        work = _work(op)
+        work = _work(op, source.batch or 1)
         output = _shape(op.outputs[0]) if op.outputs else None
+        if source.batch is None and output and output[0] == 1:
+            output = (None, *output[1:])  # it was traced for one row
         name = _AROUND.sub("", op.name)
         layers.append(Layer(name, op.type, output, parameters, work.count, work.per_position))
         edges += [(start, len(nodes)) for start in sources]
@@ -90,14 +89,23 @@ def inspect_saved_model(source: SourceModel, file: str, file_bytes: int) -> Save
 
 
 def _frozen(source: SourceModel) -> list[Any]:
-    """The operations of the whole graph, variables as constants."""
+    """The operations of the whole graph for one row, or for the fixed batch; variables as constants."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    signature = {s.name: tf.TensorSpec(s.shape, s.dtype, name=s.name) for s in source.inputs}
+    signature = {s.name: tf.TensorSpec(_one_row(s.shape), s.dtype, name=s.name) for s in source.inputs}
     traced = tf.function(source.call).get_concrete_function(signature)
     # Loops stay loops: taken apart they would show how TensorFlow runs them and not what they are.
     return list(convert_variables_to_constants_v2(traced, lower_control_flow=False).graph.get_operations())
+
+
+def _one_row(shape: Shape) -> Shape:
+    return (1, *shape[1:]) if shape and shape[0] is None else shape
+
+
+def _values(op: Any) -> list[str]:
+    """Names of the operations that it takes values from."""
+    return [tensor.op.name for tensor in op.inputs]
 
 
 def _shape(tensor: Any) -> Shape | None:
@@ -115,8 +123,8 @@ def _numbers(constant: Any) -> int:
     return math.prod(tensor.shape.as_list()) if counts else 0
 
 
-def _work(op: Any) -> Work:
-    """Multiply-adds; the first dimension of what goes along is the batch, and taken as 1 where it is free."""
+def _work(op: Any, batch: int) -> Work:
+    """Multiply-adds for one row of the batch that the graph was traced for."""
     if op.type in _NOT_KNOWN:
         return UNKNOWN
     if op.type not in _CONVOLUTIONS | _TRANSPOSED | _PRODUCTS:
@@ -127,15 +135,15 @@ def _work(op: Any) -> Work:
     if op.type in _PRODUCTS:
         turned = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
         left = given[0] or ()
-        return _times(1, left[-2 if turned else -1], *answered[1:])
+        return _times(batch, left[-2 if turned else -1], *answered)
     along = (answered if op.type in _CONVOLUTIONS else given[2]) or ()
     channels_last = op.type == "DepthwiseConv2dNative" or not op.get_attr("data_format").startswith(b"NC")
-    return _times(math.prod(_fixed(given[1] or ())), *(along[1:-1] if channels_last else along[2:]))
+    positions = along[:1] + (along[1:-1] if channels_last else along[2:])
+    return _times(batch, *(given[1] or (None,)), *positions)
 
 
-def _fixed(shape: Shape) -> list[int]:
-    return [size for size in shape if isinstance(size, int)]
-
-
-def _times(fixed: int, *sizes: int | str | None) -> Work:
-    return times(fixed, *(size if isinstance(size, int) else None for size in sizes))
+def _times(batch: int, *sizes: int | str | None) -> Work:
+    work = times(1, *(size if isinstance(size, int) else None for size in sizes))
+    if work.count is None:
+        return work
+    return UNKNOWN if work.count % batch else Work(work.count // batch)
