@@ -1,4 +1,4 @@
-"""Multiply-adds: counted from Keras layers, from ONNX operators, and by TensorFlow's own profiler, which knows neither."""
+"""Multiply-adds: counted from Keras layers, from ONNX operators, and by TensorFlow's own profiler."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _COUNTED = {"MatMul", "BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "Conv3
 
 
 def _dense(keras: Any) -> Any:
-    return _sequence(keras, (28, 28), lambda L: [L.Flatten(), L.Dense(300, "relu"), L.Dense(10, "softmax")])
+    return _sequence(keras, (28, 28), lambda of: [of.Flatten(), of.Dense(300, "relu"), of.Dense(10, "softmax")])
 
 
 def _picture(keras: Any) -> Any:
     return _sequence(
         keras,
         (20, 18, 3),
-        lambda L: [
-            L.Conv2D(8, 3, strides=2, padding="same", use_bias=False),
-            L.BatchNormalization(),
-            L.ReLU(),
-            L.DepthwiseConv2D((3, 5), depth_multiplier=2),
-            L.SeparableConv2D(12, 3),
-            L.Conv2D(6, 1, activation="relu"),
-            L.MaxPooling2D(),
-            L.Flatten(),
-            L.Dense(4),
+        lambda of: [
+            of.Conv2D(8, 3, strides=2, padding="same", use_bias=False),
+            of.BatchNormalization(),
+            of.ReLU(),
+            of.DepthwiseConv2D((3, 5), depth_multiplier=2),
+            of.SeparableConv2D(12, 3),
+            of.Conv2D(6, 1, activation="relu"),
+            of.MaxPooling2D(),
+            of.Flatten(),
+            of.Dense(4),
         ],
     )
 
@@ -50,12 +50,12 @@ def _signal(keras: Any) -> Any:
     return _sequence(
         keras,
         (50, 2),
-        lambda L: [
-            L.Conv1D(8, 7, padding="causal"),
-            L.Conv1D(6, 3, strides=2),
-            L.Dense(5),
-            L.GlobalAveragePooling1D(),
-            L.Dense(3),
+        lambda of: [
+            of.Conv1D(8, 7, padding="causal"),
+            of.Conv1D(6, 3, strides=2),
+            of.Dense(5),
+            of.GlobalAveragePooling1D(),
+            of.Dense(3),
         ],
     )
 
@@ -100,7 +100,6 @@ def _profiled(source: SourceModel) -> float:
     profile = tf.compat.v1.profiler.profile(frozen.graph, options=chosen)
     kinds = {operation.name: operation.type for operation in frozen.graph.get_operations()}
 
-
     def under(node: Any) -> float:
         own = node.float_ops if kinds.get(node.name) in _COUNTED else 0
         return own + sum(map(under, node.children))
@@ -114,9 +113,7 @@ def _to_onnx(source: SourceModel, path: Path) -> OnnxFacts:
 
     signature = [tf.TensorSpec(s.shape, s.dtype, name=s.name) for s in source.inputs]
     names = [s.name for s in source.inputs]
-    function = tf.function(
-        lambda *given: source.call(dict(zip(names, given, strict=True))), input_signature=signature
-    )
+    function = tf.function(lambda *given: source.call(dict(zip(names, given, strict=True))), input_signature=signature)
     model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=13)
     path.write_bytes(model.SerializeToString())
     return inspect_onnx(ModelFile(str(path), "float32", None))
@@ -132,19 +129,19 @@ def _layers(build: Callable[[Any], Sequence[Any]], shape: tuple[int | None, ...]
     ("kind", "shape", "build", "expected"),
     [
         # Each step: input to four gates, and state to four gates.
-        ("LSTM", (9, 3), lambda L: [L.LSTM(5)], 9 * (3 * 20 + 5 * 20)),
-        ("GRU", (9, 3), lambda L: [L.GRU(5, return_sequences=True)], 9 * (3 * 15 + 5 * 15)),
-        ("SimpleRNN", (9, 3), lambda L: [L.SimpleRNN(5)], 9 * (3 * 5 + 5 * 5)),
-        ("Bidirectional", (9, 3), lambda L: [L.Bidirectional(L.LSTM(5))], 2 * 9 * (3 * 20 + 5 * 20)),
-        ("TimeDistributed", (9, 4, 3), lambda L: [L.TimeDistributed(L.Dense(5))], 9 * 4 * 3 * 5),
-        ("Embedding", (9,), lambda L: [L.Embedding(100, 8)], 0),
-        ("Conv3D", (6, 6, 6, 2), lambda L: [L.Conv3D(4, 3)], 4**3 * 3**3 * 2 * 4),
+        ("LSTM", (9, 3), lambda of: [of.LSTM(5)], 9 * (3 * 20 + 5 * 20)),
+        ("GRU", (9, 3), lambda of: [of.GRU(5, return_sequences=True)], 9 * (3 * 15 + 5 * 15)),
+        ("SimpleRNN", (9, 3), lambda of: [of.SimpleRNN(5)], 9 * (3 * 5 + 5 * 5)),
+        ("Bidirectional", (9, 3), lambda of: [of.Bidirectional(of.LSTM(5))], 2 * 9 * (3 * 20 + 5 * 20)),
+        ("TimeDistributed", (9, 4, 3), lambda of: [of.TimeDistributed(of.Dense(5))], 9 * 4 * 3 * 5),
+        ("Embedding", (9,), lambda of: [of.Embedding(100, 8)], 0),
+        ("Conv3D", (6, 6, 6, 2), lambda of: [of.Conv3D(4, 3)], 4**3 * 3**3 * 2 * 4),
         # Each input pixel is multiplied by the whole kernel.
-        ("Conv2DTranspose", (5, 4, 3), lambda L: [L.Conv2DTranspose(2, 3, strides=2)], 5 * 4 * 3 * 3 * 3 * 2),
-        ("Conv1DTranspose", (5, 3), lambda L: [L.Conv1DTranspose(2, 4)], 5 * 4 * 3 * 2),
-        ("Conv2D", (5, 4, 6), lambda L: [L.Conv2D(8, 1, groups=2)], 5 * 4 * 3 * 8),
-        ("EinsumDense", (7, 6), lambda L: [L.EinsumDense("abc,cd->abd", (None, 5))], 7 * 6 * 5),
-        ("ConvLSTM1D", (3, 8, 2), lambda L: [L.ConvLSTM1D(4, 3)], 3 * 6 * (3 * 2 * 16 + 3 * 4 * 16)),
+        ("Conv2DTranspose", (5, 4, 3), lambda of: [of.Conv2DTranspose(2, 3, strides=2)], 5 * 4 * 3 * 3 * 3 * 2),
+        ("Conv1DTranspose", (5, 3), lambda of: [of.Conv1DTranspose(2, 4)], 5 * 4 * 3 * 2),
+        ("Conv2D", (5, 4, 6), lambda of: [of.Conv2D(8, 1, groups=2)], 5 * 4 * 3 * 8),
+        ("EinsumDense", (7, 6), lambda of: [of.EinsumDense("abc,cd->abd", (None, 5))], 7 * 6 * 5),
+        ("ConvLSTM1D", (3, 8, 2), lambda of: [of.ConvLSTM1D(4, 3)], 3 * 6 * (3 * 2 * 16 + 3 * 4 * 16)),
     ],
 )
 def test_layers_by_hand(kind: str, shape: Any, build: Any, expected: int) -> None:
@@ -166,12 +163,12 @@ def test_attention_by_hand() -> None:
 
 
 def test_a_free_dimension_gives_a_position_and_no_total() -> None:
-    found = _layers(lambda L: [L.Conv1D(6, 3), L.GRU(4), L.Dense(2)], (None, 5))
+    found = _layers(lambda of: [of.Conv1D(6, 3), of.GRU(4), of.Dense(2)], (None, 5))
     assert (found["Conv1D"].multiply_adds, found["Conv1D"].per_position) == (None, 3 * 5 * 6)
     assert (found["GRU"].multiply_adds, found["GRU"].per_position) == (None, 6 * 12 + 4 * 12)
     assert found["Dense"].multiply_adds == 8
     keras = import_keras()
-    facts = inspect_keras(open_model(_sequence(keras, (None, 5), lambda L: [L.Conv1D(6, 3)])), "m", 0)
+    facts = inspect_keras(open_model(_sequence(keras, (None, 5), lambda of: [of.Conv1D(6, 3)])), "m", 0)
     assert facts.multiply_adds is None
 
 
@@ -182,7 +179,7 @@ def test_a_layer_of_somebodys_own_is_not_known() -> None:
         def call(self, inputs: Any) -> Any:
             return super().call(super().call(inputs))
 
-    facts = inspect_keras(open_model(_sequence(keras, (4,), lambda L: [Own(4), L.Dense(2)])), "m", 0)
+    facts = inspect_keras(open_model(_sequence(keras, (4,), lambda of: [Own(4), of.Dense(2)])), "m", 0)
     assert [layer.multiply_adds for layer in facts.layers] == [None, 8]
     assert facts.multiply_adds is None
 

@@ -42,8 +42,17 @@ def check_target(path: Path) -> None:
                 start = file.read(4096)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}; give another name") from error
-        if not re.match(rb"\s*(\xef\xbb\xbf)?(<\?xml[^>]*>|<!--.*?-->|<!DOCTYPE[^>]*>|\s)*<svg[\s>]", start, re.DOTALL):
+        if not _is_svg(start):
             raise UsageError(f"{path} is there already and is no SVG picture, so it is not replaced; give another name")
+
+
+def _is_svg(start: bytes) -> bool:
+    """Whether a file's first tag is svg, after declarations and comments."""
+    rest = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    while rest.startswith((b"<?", b"<!")):
+        _, end, rest = rest.partition(b"-->" if rest.startswith(b"<!--") else b">")
+        rest = rest.lstrip() if end else b""
+    return re.match(rb"<svg[\s>/]", rest) is not None
 
 
 def write_diagram(inspection: Inspection, path: Path) -> str:
