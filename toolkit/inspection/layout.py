@@ -58,7 +58,8 @@ def place(
     centers = grid.centers()
     tops, heights = _heights(grid, sizes, room)
     starts = _column_starts(grid, tops, heights, centers)
-    return _assemble(grid, centers, tops, heights, starts, sizes)
+    above = [room(start)[0] for start in starts]
+    return _assemble(grid, centers, tops, heights, starts, above, sizes)
 
 
 def ranks_of(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
@@ -174,7 +175,7 @@ def _heights(grid: _Grid, sizes: Sequence[Size], room: Callable[[int], Size]) ->
 
 
 def _column_starts(grid: _Grid, tops: list[float], heights: list[float], centers: list[float]) -> list[int]:
-    """The first rank of each column. A column ends only where a single line goes on."""
+    """The first rank of each column. A column ends only where what goes on comes from a single box or lane."""
     total = tops[-1] + heights[-1]
     width = max(centers[item] + grid.widths[item] / 2 for item in range(len(centers)))
     # Columns of about this height make the whole a little wider than tall.
@@ -182,16 +183,14 @@ def _column_starts(grid: _Grid, tops: list[float], heights: list[float], centers
     columns = math.ceil(total / limit - 0.4)  # a little more than fits is no reason for another
     if columns <= 1:
         return [0]
-    limit = total / columns + max(heights)
-    starts, last_cut = [0], 0
-    for rank in range(1, len(tops)):
-        crossing = sum(len(grid.down[item]) for item in grid.rows[rank - 1])
-        if tops[rank] + heights[rank] - tops[starts[-1]] > limit and last_cut > starts[-1]:
-            starts.append(last_cut)
-        if crossing <= 1:
-            last_cut = rank
-    if tops[-1] + heights[-1] - tops[starts[-1]] > limit and last_cut > starts[-1]:
-        starts.append(last_cut)
+    cuts = [rank for rank in range(1, len(tops)) if sum(bool(grid.down[item]) for item in grid.rows[rank - 1]) == 1]
+    starts = [0]
+    for number in range(1, columns):
+        wished = total * number / columns
+        near = min(cuts, key=lambda rank: abs(tops[rank] - wished), default=0)
+        # Far from where it should be a cut would leave one column short and another long.
+        if near > starts[-1] and abs(tops[near] - wished) < total / columns / 3:
+            starts.append(near)
     return starts
 
 
@@ -201,6 +200,7 @@ def _assemble(
     tops: list[float],
     heights: list[float],
     starts: list[int],
+    above: list[float],
     sizes: Sequence[Size],
 ) -> Placement:
     column_of = [sum(start <= rank for start in starts) - 1 for rank in range(len(tops))]
@@ -212,13 +212,10 @@ def _assemble(
         shift.append(at - left)
         at += right - left + COLUMN_GAP
     xs = [centers[i] + shift[column_of[grid.ranks[i]]] for i in range(len(centers))]
-    base = [tops[start] for start in starts]
-    first = [tops[0]] * len(starts)
+    base = [tops[start] - free for start, free in zip(starts, above, strict=True)]
 
     def top(item: int) -> float:
-        rank = grid.ranks[item]
-        column = column_of[rank]
-        return tops[rank] - base[column] + first[column]
+        return tops[grid.ranks[item]] - base[column_of[grid.ranks[item]]]
 
     def bottom(item: int) -> float:
         return top(item) + (sizes[item][1] if item < grid.boxes else heights[grid.ranks[item]])
@@ -233,8 +230,8 @@ def _assemble(
             column = column_of[grid.ranks[below]]
             between = min(xs[i] - grid.widths[i] / 2 for i in range(len(xs)) if column_of[grid.ranks[i]] == column)
             gutter = between - COLUMN_GAP / 2
-            corners = ((xs[item], start[1] + 16), (gutter, start[1] + 16), (gutter, end[1] - 18), (end[0], end[1] - 18))
-            jumps.append((start, *corners, end))
+            low, high = start[1] + 16, end[1] - above[column] - 18
+            jumps.append((start, (start[0], low), (gutter, low), (gutter, high), (end[0], high), end))
     boxes = tuple((xs[i] - sizes[i][0] / 2, top(i)) for i in range(grid.boxes))
     columns = tuple(column_of[grid.ranks[i]] for i in range(grid.boxes))
     height = max(bottom(item) for item in range(len(centers)))
