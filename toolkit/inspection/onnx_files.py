@@ -150,12 +150,11 @@ def _is_range(span: Any) -> TypeGuard[list[float]]:
 
 def _dtype(onnx: Any, code: int) -> str:
     """As numpy calls it; a type that numpy lacks as ONNX calls it."""
-    if code == onnx.TensorProto.STRING:
-        return "string"
     try:
-        return str(onnx.TensorProto.DataType.Name(code)).lower().replace("float", "float32" if code == 1 else "float")
+        name = str(onnx.TensorProto.DataType.Name(code)).lower()
     except ValueError:
         return f"type {code}"
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _own_words(metadata: Mapping[str, str]) -> tuple[tuple[str, ...] | None, dict[str, Any], list[str]]:
