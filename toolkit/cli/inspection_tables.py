@@ -70,8 +70,10 @@ def _print_artifact(path: str, artifact: ArtifactFacts) -> None:
         rows.append(["classes", f"{len(artifact.class_names)}: {', '.join(artifact.class_names)}"])
     if artifact.quantization:
         rows.append(["quantization", ", ".join(f"{key} {value}" for key, value in artifact.quantization.items())])
-    for name, parity in artifact.parity.items():
-        rows.append(["parity", f"{name}: {', '.join(f'{key} {_figure(value)}' for key, value in parity.items())}"])
+    for name, outputs in artifact.parity.items():
+        for parity in outputs:
+            known = ", ".join(f"{key} {_figure(value)}" for key, value in parity.items() if value is not None)
+            rows.append(["parity", f"{name}: {known}"])
     if artifact.cpus:
         rows.append(["verified on", ", ".join(artifact.cpus)])
     rows.append(["made with", ", ".join(f"{name} {version}" for name, version in artifact.versions.items())])
