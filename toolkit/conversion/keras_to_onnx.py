@@ -177,8 +177,8 @@ def _give_logits(model: onnx.ModelProto, outputs: list[OutputContract], *, both:
             f"the model ends in {softmax.op_type}, not in a Softmax, so it has no logits beside its answer; leave out "
             "--output"
         )
-    rename_tensors(model, {softmax.input[0]: LOGITS})
     makers[softmax.input[0]].name = LOGITS
+    rename_tensors(model, {softmax.input[0]: LOGITS})
     logits = onnx.ValueInfoProto()
     logits.CopyFrom(graph.output[0])
     logits.name = LOGITS

@@ -145,7 +145,7 @@ def from_keras(model: Any, written_by: str = "", shown: object = "the model") ->
     scaling = [layer for layer in _all_layers(model) if isinstance(layer, keras.layers.Normalization)]
 
     answered = keras.tree.flatten(
-        model.outputs if getattr(model, "outputs", None) else keras.ops.eval_shape(model, structure)
+        model.outputs if getattr(model, "outputs", None) else model.compute_output_spec(structure)
     )
     wished = getattr(model, "output_names", None) or ["output"] * len(answered)
     outputs = _specs(wished, answered)
