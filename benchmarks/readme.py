@@ -269,8 +269,8 @@ def architectures_page() -> str:
     return (
         "# Kinds of models\n\n"
         "Written by `make architectures` and `make readme`. Each model of `tests/zoo` is trained for some epochs on "
-        "real or made-up rows, exported with default options (`--quantize`, portable scales) and verified on rows that it "
-        f"has not seen. Latency is `Predictor.predict` of one row in one thread, {report['rounds']} interleaved rounds "
+        "real or made-up rows, exported with default options (`--quantize`, portable scales) and verified on rows that "
+        f"it has not seen. Latency is `Predictor.predict` of one row in one thread, {report['rounds']} interleaved rounds "
         f"of {report['calls']} calls, each file opened anew in each round. On the other CPUs, under emulation, the "
         "values before each softmax are compared bit by bit, in batches and one by one.\n\n"
         "`ad01` is MLPerf Tiny's anomaly-detection autoencoder (Keras 2, `.h5`), on rows from `benchmarks/hum.py`, "
