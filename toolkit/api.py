@@ -44,13 +44,13 @@ def export_model(
     test: Any = None,
     labels: Any = None,
     class_names: Sequence[str] | None = None,
-    tasks: Mapping[str, str] | None = None,
-    metrics: Sequence[str] = (),
+    tasks: Mapping[str, str] | str | None = None,
+    metrics: Sequence[str] | str = (),
     input_dtype: str | None = None,
     input_scale: float | None = None,
     input_offset: float | None = None,
     limits: Mapping[str, float] | None = None,
-    custom: Sequence[str] = (),
+    custom: Sequence[str] | str = (),
     unsafe: bool = False,
     note: Note = silent_note,
 ) -> ExportResult:
@@ -65,7 +65,7 @@ def export_model(
         test: rows to verify on, in the same forms. Without any, the calibration rows, or random numbers.
         labels: what is right for the test rows: an array for a model of one output, or a dict by output name.
         class_names: of the classes.
-        tasks: by output name ("" for all): "classification", "binary", "multilabel" or "values".
+        tasks: by output name, or one for all: "classification", "binary", "multilabel" or "values".
         metrics: names as ``--metric`` takes them.
         input_dtype: "uint8", "int8" or "float32"; see ``--input``.
         input_scale: what raw integers are multiplied by, so that the model can take them.
@@ -84,6 +84,7 @@ def export_model(
     """
     from toolkit.conversion.recipe import METHODS, QuantizationRecipe
     from toolkit.data import load
+    from toolkit.datasets.class_names import checked_names
     from toolkit.keras_model import open_model
     from toolkit.pipeline import ExportOptions, OwnData, RawInput, export_artifact, export_target
     from toolkit.verification.gates import Limits
@@ -96,26 +97,32 @@ def export_model(
         gates = Limits(**(limits or {}))
     except TypeError as error:
         known = ", ".join(Limits.__dataclass_fields__)
-        raise UsageError(f"limits are {', '.join(limits or {})}, expected some of {known}") from error
+        raise UsageError(f"limits are {limits!r}, expected a dict of numbers by some of {known}") from error
+    custom, metrics = ((each,) if isinstance(each, str) else tuple(each) for each in (custom, metrics))
     given = Path(model) if isinstance(model, str | Path) else model
+    if (custom or unsafe) and not isinstance(given, Path):
+        raise UsageError("custom and unsafe are for opening a file, and the model is an object already; leave them out")
     if labels is not None and (test is None or isinstance(test, str | Path)):
         raise UsageError(
             "labels belong to test rows that are arrays; give test as an array or dict, or labels in its file"
         )
     source = None if isinstance(given, Path) else open_model(given)
+    names = class_names
+    if names is not None and (isinstance(names, str) or not all(isinstance(name, str) for name in names)):
+        raise UsageError(f"class_names are {names!r}, expected a list of str, one for each class")
     data = OwnData(
         _rows(calibration, None, "calibration", given, source, custom, unsafe=unsafe),
         _rows(test, labels, "test", given, source, custom, unsafe=unsafe),
-        None if class_names is None else tuple(class_names),
+        None if names is None else checked_names(list(names), "class_names"),
     )
     options = ExportOptions(
         recipe,
         raw=RawInput(input_dtype, input_scale, input_offset),
         data=data,
-        tasks=dict(tasks or {}),
+        tasks={"": tasks} if isinstance(tasks, str) else dict(tasks or {}),
         metrics=tuple(metrics_from(metrics)),
         limits=gates,
-        custom=tuple(custom),
+        custom=custom,
         unsafe=unsafe,
     )
     folder = export_target(given, None if output is None else Path(output))
@@ -147,7 +154,7 @@ def _rows(
         Found(
             _by_name(rows, [spec.name for spec in source.inputs], what),
             {} if labels is None else _by_name(labels, [spec.name for spec in source.outputs], "labels"),
-            source=f"the {what} rows",
+            source=f"the {what} data",
         ),
         source.inputs,
         source.outputs,
@@ -169,15 +176,33 @@ def _by_name(arrays: Any, names: Sequence[str], what: str) -> dict[str, Any]:
     Raises:
         UsageError: a name that the model does not have, one that is missing, or one array for several.
     """
-    import numpy as np
-
     if not isinstance(arrays, Mapping):
         if len(names) != 1:
             raise UsageError(f"{what} is one array, but the model has {', '.join(names)}; give a dict by these names")
-        return {names[0]: np.asarray(arrays)}
-    found = {str(name): np.asarray(array) for name, array in arrays.items()}
+        return {names[0]: _array(arrays, what)}
+    found = {str(name): _array(array, f"{what} {name!r}") for name, array in arrays.items()}
     if unknown := [name for name in found if name not in names]:
         raise UsageError(f"{what} names {', '.join(unknown)}, but the model has {', '.join(names)}; rename them")
     if what != "labels" and (missing := [name for name in names if name not in found]):
         raise UsageError(f"{what} lacks {', '.join(missing)}; give every input of the model")
+    return found
+
+
+def _array(rows: Any, what: str) -> Any:
+    """Rows as one array.
+
+    Raises:
+        UsageError: they cannot be one.
+    """
+    import numpy as np
+
+    try:
+        found = np.asarray(rows)
+    except ValueError as error:
+        raise UsageError(f"{what} has rows of different lengths, expected an array; pad or cut them") from error
+    if found.dtype == object:
+        raise UsageError(
+            f"{what} is of type {type(rows).__name__}, which holds no plain numbers, expected an array, a dict of "
+            "arrays by name, or the path of a file"
+        )
     return found

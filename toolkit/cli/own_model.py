@@ -111,7 +111,7 @@ def own_data(calibration: Path | None, test: Path | None, classes: Path | None, 
 
     if fashion is not None and (calibration or test):
         raise UsageError("--data names Fashion-MNIST, which is not used with --calibration or --test; drop it")
-    return OwnData(calibration, test, None if classes is None else read_class_names(classes))
+    return OwnData(calibration, test, None if classes is None else read_class_names(classes), fashion)
 
 
 def tasks_from(texts: list[str] | None) -> dict[str, str]:

@@ -113,7 +113,14 @@ def tune(
         _write(report, place)  # again: publishing left it out, as it leaves out all that is not its own
     elif not json:
         command = ["toolkit", "export", str(source), *(report.chosen.recipe.options() if report.chosen.recipe else [])]
-        typer.echo(f"Next: {shlex.join(command)}   (or the same toolkit tune with --apply)")
+        if settings.data.given:
+            static = report.chosen.recipe is not None and report.chosen.recipe.method == "static"
+            command += [f"--calibration={calibration}"] if static and calibration else []
+            command += [f"--input-scale={input_scale}"] if input_scale else []
+            command += [f"--input-offset={input_offset}"] if input_offset else []
+            typer.echo(f"Next: {shlex.join(command)} --test FILE   (rows that tune has not seen)")
+        else:
+            typer.echo(f"Next: {shlex.join(command)}   (or the same toolkit tune with --apply)")
 
 
 def _default_output(source: Path) -> Path:
@@ -167,7 +174,9 @@ def _apply(source: Path, report: "TuneReport", images: "Callable[[], FashionMnis
     from toolkit.verification.gates import Limits
 
     budget = report.settings.budget
-    limits = Limits(int8_min_agreement=budget.min_agreement, int8_max_accuracy_drop=budget.max_accuracy_drop)
+    limits = Limits()  # of float32, where that was chosen
+    if report.chosen.recipe is not None:
+        limits = Limits(int8_min_agreement=budget.min_agreement, int8_max_accuracy_drop=budget.max_accuracy_drop)
     settings = report.settings
     input_dtype, output = contract_of(source)  # as the artifact was exported before
     chosen = ExportOptions(

@@ -127,6 +127,6 @@ def float_weights(quantized: onnx.ModelProto, layers: Sequence[str]) -> list[str
     found: dict[str, None] = {}
     for node in quantized.graph.node:
         for name in node.input:
-            if name in matrices and node.op_type not in ("Add", "Div", "Mul", "Sub"):
+            if name in matrices and node.op_type not in ("Add", "Div", "MatMulNBits", "Mul", "Sub"):
                 found[layer_of(name, layers) or layer_of(node.output[0], layers) or name] = None
     return list(found)

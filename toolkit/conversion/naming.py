@@ -131,6 +131,8 @@ class _Names:
     def plain(self, name: str) -> str:
         """A converter's name without its numbers."""
         layer, rest = path_of(name, self._layers)
+        if not layer:  # a SavedModel's function calls say nothing
+            rest = rest.replace("StatefulPartitionedCall/", "")
         return f"{self._scopes.get(_scope(name), layer)}/{rest}".strip("/") or name
 
     def layer(self, weight: str, node: onnx.NodeProto) -> str:

@@ -106,11 +106,21 @@ class SourceModel:
             try:
                 given = run(*(tf.constant(inputs[spec.name][rows], spec.dtype) for spec in self.inputs))
             except (ValueError, TypeError, tf.errors.OpError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise ModelError(f"the model '{self.name}' itself fails on these inputs: {reason}") from error
+                raise ModelError(
+                    f"the model '{self.name}' itself fails on these rows: {_reason(error)}; give rows such as it was "
+                    "trained on"
+                ) from error
             for name, tensor in given.items():
                 parts[name].append(np.asarray(tensor)[: count - start])
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _reason(error: Exception) -> str:
+    """What TensorFlow says, without the stack of calls that it puts in front and the node's name behind."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    stack = max((at for at, line in enumerate(lines) if line.startswith('File "')), default=-1)
+    told = [line for line in lines[stack + 1 :] if line and not line.startswith("[[")] or lines
+    return " ".join(" ".join(told).split())[:200]
 
 
 def from_keras(model: Any, written_by: str = "", shown: object = "the model") -> SourceModel:

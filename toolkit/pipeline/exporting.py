@@ -79,6 +79,14 @@ class ExportOptions:
     custom: tuple[str, ...] = ()
     unsafe: bool = False
 
+    def __post_init__(self) -> None:
+        static = self.quantization is not None and self.quantization.method == "static"
+        if self.data.calibration is not None and self.data.test is not None and not static:
+            raise UsageError(
+                "--calibration does nothing here: only static int8 (--quantize) is calibrated, and the files are "
+                "verified on --test; drop it"
+            )
+
 
 _CALIBRATION_BATCH = 100
 _LOOKED_AT = 1000  # calibration rows that are looked at for being degenerate
@@ -113,20 +121,10 @@ def export_files(
     """
     sha256 = _source_sha256(manifest)
     exported = export_onnx(source, staging / ONNX, material, options, sha256, note)
-    files = [exported.file]
-    quantization = None
-    if options.quantization is not None:
-        result, warnings = quantize_on(material, staging / ONNX, staging, options.quantization, source.layers, note)
-        files.append(result.file)
-        seen = material.calibration.count if material.calibration else 0
-        recipe = dataclasses.replace(options.quantization, calibration_images=max(seen, 1))
-        quantization = QuantizationRecord(dataclasses.asdict(recipe), result.tensors, result.kept_float, warnings)
-        if result.kept_float:
-            note(f"    in float: {', '.join(result.kept_float)}, which cannot be quantized or were asked to stay")
     _write_samples(staging / "samples", material, exported.class_names)
     manifest = dataclasses.replace(
         manifest,
-        files={**manifest.files, **{file.path.name: _onnx_record(file) for file in files}},
+        files={**manifest.files, exported.file.path.name: _onnx_record(exported.file)},
         inputs=[
             TensorContract(given.name, given.dtype, _named_shape(given.name, given.shape), given.range)
             for given in material.inputs
@@ -142,13 +140,20 @@ def export_files(
             notes=list(source.notes),
         ),
         data=material.record,
-        quantization=quantization,
+        quantization=None,
         parity={},
         cpus={},
     )
+    # What cannot be judged should be said before the work of quantizing.
+    reference = Reference(source, manifest, material.test, random=material.random)
+    kinds = ["float32", *([options.quantization.kind] if options.quantization else [])]
+    reference.check_limits(options.limits, kinds, options.metrics)
+    note("Asking Keras for its answers")
+    reference.described(options.metrics)
+    if options.quantization is not None:
+        manifest = _with_quantized(staging, source, manifest, material, options.quantization, note)
     manifest.write(staging)  # the predictor checks what it opens against the manifest
     note(f"Verifying against Keras on {material.record.test}")
-    reference = Reference(source, manifest, material.test, random=material.random)
     report = verify_files(staging, manifest, reference, options.limits, options.metrics, step)
     with other_cpus.emulators(options.cpus, note, step) as machines:
         rows = material.test.take(slice(0, options.cpus.images))
@@ -171,6 +176,22 @@ def export_files(
                 consequence += f", and what failed could not be kept ({error})"
         raise FailedGatesError(report, consequence, "try it again with")
     return manifest, report
+
+
+def _with_quantized(
+    staging: Path, source: SourceModel, manifest: Manifest, material: Material, recipe: QuantizationRecipe, note: Note
+) -> Manifest:
+    """The manifest with a quantized file, which is made."""
+    result, warnings = quantize_on(material, staging / ONNX, staging, recipe, source.layers, note)
+    if result.kept_float:
+        note(f"    in float: {', '.join(result.kept_float)}, which cannot be quantized or were asked to stay")
+    seen = material.calibration.count if material.calibration else 0
+    settings = dataclasses.asdict(dataclasses.replace(recipe, calibration_images=max(seen, 1)))
+    return dataclasses.replace(
+        manifest,
+        files={**manifest.files, result.file.path.name: _onnx_record(result.file)},
+        quantization=QuantizationRecord(settings, result.tensors, result.kept_float, warnings),
+    )
 
 
 def export_onnx(

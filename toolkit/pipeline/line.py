@@ -75,10 +75,16 @@ def export_artifact(
         DataError, UsageError: the rows do not fit it, or there are none to calibrate on.
         UsageError, StorageError: see `toolkit.publishing.staged_folder`.
     """
+    from toolkit.conversion.tasks import check_wishes
+
     target = export_target(source, output)
     _prepare(options, note, step)
     with staged_folder(target) as staging:
         model, manifest = stage_source(source, staging, options)
+        check_wishes(model, options.tasks)
+        if manifest.class_names is not None and options.data.class_names is None and not options.tasks:
+            kept = dataclasses.replace(options.data, class_names=tuple(manifest.class_names))
+            options = dataclasses.replace(options, data=kept)
         manifest = dataclasses.replace(manifest, name=target.absolute().name)
         data = None
         if not options.data.given and is_fashion(model):
@@ -88,6 +94,11 @@ def export_artifact(
                     "verified on Fashion-MNIST"
                 )
             data = fashion()
+        elif options.data.fashion is not None:
+            raise UsageError(
+                f"--data names Fashion-MNIST (28x28 into ten classes), which is not of the form of the model "
+                f"'{model.name}'; drop it, and give rows of its own: --test FILE"
+            )
         material = gather(model, options.data, options.raw, data, options.quantization, note, step)
         manifest, report = export_files(staging, target, model, manifest, material, options, note, step)
     return manifest, report
@@ -102,11 +113,11 @@ def stage_source(source: Path | Any, staging: Path, options: ExportOptions) -> t
     Raises:
         MissingError, ModelError, CorruptArtifactError: the source is no model.
     """
-    training = None
+    training, class_names = None, None
     if not isinstance(source, Path):
         model = open_model(source)
         _save(model, staging / KERAS)
-    elif source.is_dir() and not is_saved_model(source):
+    elif source.is_dir() and not is_saved_model(source) and (source / artifact.MANIFEST_NAME).exists():
         earlier = artifact.load_manifest(source)
         place = source_path(source, earlier)
         wanted = {place.name, HISTORY}
@@ -115,7 +126,11 @@ def stage_source(source: Path | Any, staging: Path, options: ExportOptions) -> t
             (staging / name).write_bytes(read_checked(str(source / name), earlier.files[name].sha256))
         model = open_model(staging / place.name, place, custom=options.custom, unsafe=options.unsafe)
         training = earlier.training
+        if earlier.class_names != [str(number) for number in range(len(earlier.class_names or ()))]:
+            class_names = earlier.class_names
     elif source.is_dir():
+        if not is_saved_model(source):
+            open_model(source)  # says what is wrong with it
         copy = staging / SAVED_MODEL
         copy.mkdir()
         for part in (GRAPH, "variables", "assets"):
@@ -126,7 +141,7 @@ def stage_source(source: Path | Any, staging: Path, options: ExportOptions) -> t
         model = _stage_file(source, staging, options)
     files = sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file())
     records = {name: record_of(staging / name, name) for name in files}
-    return model, Manifest(name="", versions=artifact.versions(), files=records, training=training)
+    return model, Manifest("", artifact.versions(), records, class_names=class_names, training=training)
 
 
 def _stage_file(source: Path, staging: Path, options: ExportOptions) -> SourceModel:

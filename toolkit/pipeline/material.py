@@ -58,8 +58,8 @@ class RawInput:
         if self.dtype not in (None, "float32", "uint8", "int8"):
             raise UsageError(f"--input is {self.dtype!r}, expected uint8, int8 or float32")
         for name, value in (("--input-scale", self.scale), ("--input-offset", self.offset)):
-            if value is not None and not np.isfinite(value):
-                raise UsageError(f"{name} is {value}, expected a finite number")
+            if value is not None and not (isinstance(value, int | float | np.number) and np.isfinite(value)):
+                raise UsageError(f"{name} is {value!r}, expected a finite number")
             if value is not None and self.dtype == "float32":
                 raise UsageError(f"{name} does nothing with --input float32, which takes what the Keras model takes")
         if self.scale == 0:
@@ -76,11 +76,13 @@ class OwnData:
         calibration: what static int8 takes its ranges from; of what the model was trained on.
         test: what the files are held against Keras on.
         class_names: of the classes.
+        fashion: the folder of Fashion-MNIST, where the person named one.
     """
 
     calibration: Path | Rows | None = None
     test: Path | Rows | None = None
     class_names: tuple[str, ...] | None = None
+    fashion: Path | None = None
 
     @property
     def given(self) -> bool:
@@ -157,6 +159,7 @@ def gather(
     """
     from toolkit.conversion.contract import file_inputs
 
+    file_inputs(source, None)  # what no device could be given is said before any rows are read
     calibration, test, class_names, raw = _rows(source, own, raw, fashion, recipe, note, step)
     if recipe is not None and recipe.method == "static" and calibration is None:
         raise UsageError(

@@ -17,13 +17,15 @@ from toolkit.errors import GateError, InputError, MissingError, ModelError, Tool
 from toolkit.keras_model import open_model
 from toolkit.other_cpus import OtherCpus
 from toolkit.pipeline.material import divided, fashion_rows, keras_rows, to_file
+from toolkit.pipeline.targets import targets_for
 from toolkit.predictor import LOGITS, PROBABILITIES
 from toolkit.publishing import replace_manifest, write_atomic
+from toolkit.verification.parity import DECISIONS
 from toolkit.verification.report import VerificationReport, describe_keras
 from toolkit.verification.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from toolkit.progress import Note, Step
     from toolkit.verification.gates import Limits
     from toolkit.verification.metrics import Metric
+    from toolkit.verification.report import KerasOutput
 
 __all__ = [
     "FailedGatesError",
@@ -58,10 +61,19 @@ class FailedGatesError(GateError):
         failures = report.failures()
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         parts = [failures[0] + more]
+        if any(" at batch " in failure for failure in failures):
+            parts.append(
+                "a row's answer depends on the rows that it is run with (a mean over the batch, perhaps); give the "
+                "model a fixed batch size, or replace that layer"
+            )
         parts += [file.divergence.finding for file in report.files if file.divergence and file.divergence.layer]
-        for layers in (file.layers for file in report.files if file.loses_too_much):
-            if layers is not None and layers.unknown is None:
-                parts += [layers.finding, *([f"{again} {layers.advice}"] if layers.advice else [])]
+        for file in report.files:
+            if file.kind == "float32" or not any(gate.of_quantization and not gate.passed for gate in file.gates):
+                continue
+            if file.layers is not None and file.layers.unknown is None:
+                parts += [file.layers.finding, *([f"{again} {file.layers.advice}"] if file.layers.advice else [])]
+            else:
+                parts.append("try another --quantize, or accept less: see --min-agreement and --max-relative-error")
         super().__init__("; ".join([*parts, consequence]))
         self.report = report
 
@@ -94,17 +106,55 @@ class Reference:
         return {self._names[name]: array for name, array in found.items() if name in self._names}
 
     def targets_by_file(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """What is known to be right, by the files' names, in the form of each output's task."""
-        targets = {}
-        for name, array in self.by_file(found).items():
-            task = self.tasks[name]
-            if task == "multilabel" and array.ndim == 1:
-                # One yes a row was read as a class.
-                own = next(spec for spec in self.source.outputs if self._names[spec.name] == name)
-                targets[name] = np.eye(own.shape[-1] or 1, dtype=np.int64)[array]
-            elif task != "values" or array.dtype.kind == "f":  # numbers of classes are no values
-                targets[name] = array
-        return targets
+        """What is known to be right, by the files' names, in the form of each output's task.
+
+        Raises:
+            DataError: it is of another kind.
+        """
+        return {
+            self._names[spec.name]: targets_for(
+                self.tasks[self._names[spec.name]], found[spec.name], spec, self.rows.source
+            )
+            for spec in self.source.outputs
+            if spec.name in found
+        }
+
+    def described(self, metrics: Sequence[Metric]) -> list[KerasOutput]:
+        """What Keras itself makes of the rows.
+
+        Raises:
+            ModelError: see `answers`.
+            UsageError: a metric that cannot be had.
+        """
+        return describe_keras(self.answers, self.rows.inputs, self.targets, self.tasks, metrics)
+
+    def check_limits(self, limits: Limits, kinds: Collection[str], metrics: Sequence[Metric]) -> None:
+        """Refuse limits that would do nothing.
+
+        Args:
+            limits: what is accepted; those that are not the default count as given.
+            kinds: of the files that are verified.
+            metrics: further figures to judge by.
+
+        Raises:
+            UsageError: a limit on what is not judged.
+        """
+        tasks = {name: task for name, task in self.tasks.items() if task in DECISIONS}
+        int8 = set(kinds) - {"float32"}
+        why = {
+            "int8_min_agreement": None if int8 and tasks else "no int8 output of classes is judged",
+            "int8_max_accuracy_drop": None
+            if int8 and tasks.keys() & self.targets.keys()
+            else "no int8 output of classes is judged whose right answers are known",
+            "int8_max_relative_error": None
+            if int8 and len(tasks) < len(self.tasks)
+            else "no int8 output of values is judged",
+            "max_metric_change": None if metrics else "no --metric is given",
+        }
+        for name, reason in why.items():
+            if reason is not None and getattr(limits, name) != getattr(type(limits)(), name):
+                option = "--" + name.removeprefix("int8_").replace("_", "-")
+                raise UsageError(f"{option} does nothing here, since {reason}; drop it")
 
     @property
     def keras_rows(self) -> dict[str, NDArray[Any]]:
@@ -182,6 +232,7 @@ def verify_artifact(
             rows, what = _test_rows(source, manifest, test, fashion, step)
             note(f"Asking Keras for its answers to {what}")
             reference = Reference(source, manifest, rows)
+            reference.check_limits(limits, [record.kind for record in manifest.files.values()], metrics)
             report = verify_files(folder, manifest, reference, limits, metrics, step, layers=layers, data=what)
             few = rows.take(slice(0, cpus.images))
             targets = reference.targets_by_file(few.targets)
@@ -288,7 +339,7 @@ def verify_files(
         ModelError: the model or a file does not take the rows, or the model answers with NaN.
         UsageError: a metric that cannot be had.
     """
-    answers, rows = reference.answers, reference.rows
+    answers, rows, keras = reference.answers, reference.rows, reference.described(metrics)
     files = []
     for name, record in manifest.files.items():
         if record.kind not in ("float32", *QUANTIZED):
@@ -324,7 +375,7 @@ def verify_files(
         data=described,
         limits=limits,
         keras_sha256=source.sha256,
-        reference=describe_keras(answers, rows.inputs, reference.targets, reference.tasks, metrics),
+        reference=keras,
         class_names=manifest.class_names,
         versions=artifact.versions(),
         files=files,
