@@ -128,5 +128,7 @@ def float_weights(quantized: onnx.ModelProto, layers: Sequence[str]) -> list[str
     for node in quantized.graph.node:
         for name in node.input:
             if name in matrices and node.op_type not in ("Add", "Div", "MatMulNBits", "Mul", "Sub"):
-                found[layer_of(name, layers) or layer_of(node.output[0], layers) or name] = None
+                layer = layer_of(name, layers) or layer_of(node.output[0], layers)
+                if layer or not layers:  # what no layer owns is a constant of the converter's, such as a first state
+                    found[layer or name] = None
     return list(found)

@@ -98,7 +98,7 @@ def quantize(
     if recipe.method == "static":
         take_raw_input(model)
         part_activations(model)
-    tensors = _quantized_tensors(model)
+    tensors = _halves(model) if recipe.method == "float16" else _quantized_tensors(model)
     if not tensors:
         raise _nothing(source, model, layers)
     risky = [layer.layer for layer in layer_loads(model) if layer.can_saturate]
@@ -235,9 +235,15 @@ def _dynamic(model: onnx.ModelProto, target: Path, recipe: QuantizationRecipe) -
         per_channel=recipe.per_channel,
         reduce_range=recipe.reduce_range,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=float_nodes(model, recipe.keep_float),
+        nodes_to_exclude=[*float_nodes(model, recipe.keep_float), *_of_other_floats(model)],
         extra_options={"TensorQuantOverrides": scales},
     )
+
+
+def _of_other_floats(model: onnx.ModelProto) -> list[str]:
+    """Nodes that compute in float16 or float64, whose ranges the runtime does not take as they run."""
+    others = {t.name for t in model.graph.initializer if t.data_type in (TensorProto.FLOAT16, TensorProto.DOUBLE)}
+    return [node.name for node in model.graph.node if others & {*node.input}]
 
 
 def _int4(model: onnx.ModelProto, target: Path, recipe: QuantizationRecipe) -> None:
@@ -271,7 +277,7 @@ def _weight_scales(
         recipe: see there.
         depthwise: convolutions have one scale a channel, whatever the recipe says; else they have one in any case.
     """
-    whole, fine = (portable_overrides(model, per_channel=each) for each in (False, True))
+    whole, fine = (portable_overrides(model, per_channel=each, integer=not depthwise) for each in (False, True))
     overrides: dict[str, list[dict[str, Any]]] = {}
     for node in model.graph.node:
         name = node.input[1] if len(node.input) > 1 else ""
@@ -292,7 +298,7 @@ def _weight_scales(
 def _quantized_tensors(model: onnx.ModelProto) -> dict[str, dict[str, Any]]:
     """dtype, scale and zero point of each tensor behind a DequantizeLinear, or of each dynamic weight.
 
-    Blocks of an int4 weight have too many scales to list, so there it is their size; float16 has no scale.
+    Blocks of an int4 weight have too many scales to list, so there it is their size.
     """
     arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     found: dict[str, dict[str, Any]] = {}
@@ -301,13 +307,18 @@ def _quantized_tensors(model: onnx.ModelProto) -> dict[str, dict[str, Any]]:
             zero = arrays[node.input[2]]
             name = node.output[0].removesuffix("_DequantizeLinear_Output")
             found[name] = _tensor(arrays[node.input[1]], zero)
-        elif node.op_type == "MatMulInteger":
+        elif node.op_type in ("ConvInteger", "MatMulInteger"):
             name = node.input[1].removesuffix("_quantized")
-            found[name] = _tensor(arrays[f"{name}_scale"], arrays[node.input[3]])
+            zero = arrays[node.input[3]] if len(node.input) > 3 else np.zeros((), np.int8)
+            found[name] = _tensor(arrays[f"{name}_scale"], zero)
         elif node.op_type == "MatMulNBits":
             found[node.input[1].removesuffix("_Q4")] = {"dtype": "int4", "block_size": INT4_BLOCK}
-    halves = {t.name: {"dtype": "float16"} for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16}
-    return dict(sorted((found | halves).items()))
+    return dict(sorted(found.items()))
+
+
+def _halves(model: onnx.ModelProto) -> dict[str, dict[str, Any]]:
+    names = sorted(t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16)
+    return {name: {"dtype": "float16"} for name in names}
 
 
 def _tensor(scale: NDArray[Any], zero_point: NDArray[Any]) -> dict[str, Any]:

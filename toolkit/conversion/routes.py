@@ -23,6 +23,7 @@ import onnx
 from toolkit.conversion.naming import layer_of
 from toolkit.errors import ModelError
 from toolkit.keras_model import import_keras
+from toolkit.keras_model.source import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,8 +111,7 @@ def _tf2onnx(source: SourceModel, forward: Any, opset: int) -> onnx.ModelProto:
     except ModelError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"tf2onnx cannot convert the model '{source.name}': {reason}") from error
+        raise ModelError(f"tf2onnx cannot convert the model '{source.name}': {reason_of(error)}") from error
     return model
 
 
@@ -142,8 +142,7 @@ def _by_keras(source: SourceModel) -> onnx.ModelProto:
                 source.keras.export(path, format="onnx", verbose=False)
             model = onnx.load(path)
         except Exception as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ModelError(f"Keras cannot export the model '{source.name}': {reason}") from error
+            raise ModelError(f"Keras cannot export the model '{source.name}': {reason_of(error)}") from error
     given, answers = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
     wanted: dict[str, str] = {}
     for found, specs in ((given, source.inputs), (answers, source.outputs)):

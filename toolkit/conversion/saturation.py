@@ -141,17 +141,20 @@ def _all_nodes(graph: onnx.GraphProto, *, inner: bool = False) -> Iterator[tuple
                 yield from _all_nodes(below, inner=True)
 
 
-def portable_overrides(model: onnx.ModelProto, *, per_channel: bool) -> dict[str, list[dict[str, Any]]]:
+def portable_overrides(
+    model: onnx.ModelProto, *, per_channel: bool, integer: bool = False
+) -> dict[str, list[dict[str, Any]]]:
     """Scales for the runtime's quantizer (its ``TensorQuantOverrides``) with which no layer can saturate.
 
     Args:
         model: float32, with Gemm, MatMul and Conv as the quantizer will see them.
         per_channel: one scale an output channel, as the quantizer is told.
+        integer: convolutions become the integer operator, as dynamic quantization writes them.
     """
     overrides = {}
     for node, name, weights in _float_weights(model):
         matrix = as_matrix(node, weights)
-        scales = portable_scale(matrix, _orders(node, weights), per_channel=per_channel)
+        scales = portable_scale(matrix, _orders(node, weights, integer=integer), per_channel=per_channel)
         entries: list[dict[str, Any]] = [{"scale": s, "zero_point": np.array(0, np.int8)} for s in scales]
         if per_channel:
             output_first = node.op_type == "Conv" or _is_transposed(node)
@@ -172,13 +175,14 @@ def _is_transposed(node: onnx.NodeProto) -> bool:
     return node.op_type in ("Gemm", "QGemm") and any(a.name == "transB" and a.i for a in node.attribute)
 
 
-def _orders(node: onnx.NodeProto, weights: NDArray[Any]) -> Orders:
+def _orders(node: onnx.NodeProto, weights: NDArray[Any], *, integer: bool = False) -> Orders:
     """How the runtime may pair a layer's weights, as rows of `as_matrix`."""
     if "Conv" not in node.op_type:
         return AS_THEY_STAND
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     # The integer operator of dynamic quantization has no kernel of its own for depthwise layers.
-    if weights.shape[1] == 1 and groups == len(weights) > 1 and node.op_type != "ConvInteger":
+    integer = integer or node.op_type == "ConvInteger"
+    if weights.shape[1] == 1 and groups == len(weights) > 1 and not integer:
         return ()
     channels_last = np.arange(weights[0].size).reshape(weights.shape[1], -1).T.reshape(-1)
     return (None, channels_last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SourceModel", "TensorSpec", "from_keras"]
+__all__ = ["SourceModel", "TensorSpec", "from_keras", "reason_of"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class SourceModel:
                 given = run(*(tf.constant(inputs[spec.name][rows], spec.dtype) for spec in self.inputs))
             except (ValueError, TypeError, tf.errors.OpError) as error:
                 raise ModelError(
-                    f"the model '{self.name}' itself fails on these rows: {_reason(error)}; give rows such as it was "
+                    f"the model '{self.name}' itself fails on these rows: {reason_of(error)}; give rows such as it was "
                     "trained on"
                 ) from error
             for name, tensor in given.items():
@@ -115,12 +116,15 @@ class SourceModel:
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What TensorFlow says, without the stack of calls that it puts in front and the node's name behind."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    stack = max((at for at, line in enumerate(lines) if line.startswith('File "')), default=-1)
-    told = [line for line in lines[stack + 1 :] if line and not line.startswith("[[")] or lines
-    return " ".join(" ".join(told).split())[:200]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("Arguments received by")[0]  # Keras writes in colours
+    lines = [line.strip() for line in text.splitlines()]
+    calls = [at for at, line in enumerate(lines) if line.startswith('File "')]
+    # What fails while a function is traced has the line of source behind each call.
+    after = calls[-1] + 1 + str(error).startswith("in user code:") if calls else 0
+    told = [line for line in lines[after:] if line and not line.startswith("[[")] or lines
+    return " ".join(" ".join(told).split())[:200] or type(error).__name__
 
 
 def from_keras(model: Any, written_by: str = "", shown: object = "the model") -> SourceModel:
@@ -148,11 +152,12 @@ def from_keras(model: Any, written_by: str = "", shown: object = "the model") ->
 
     def call(given: Mapping[str, Any]) -> dict[str, Any]:
         packed = keras.tree.pack_sequence_as(structure, [given[name] for name in names])
-        with _constants_in_place(scaling):
+        with _constants_in_place(scaling), _stateless(stateful):
             answer = model(packed, training=False)
         return dict(zip(output_names, keras.tree.flatten(answer), strict=True))
 
     scaling = [layer for layer in _all_layers(model) if isinstance(layer, keras.layers.Normalization)]
+    stateful = [layer for layer in _all_layers(model) if isinstance(layer, keras.layers.RNN) and layer.stateful]
 
     answered = keras.tree.flatten(
         model.outputs if getattr(model, "outputs", None) else model.compute_output_spec(structure)
@@ -166,8 +171,10 @@ def from_keras(model: Any, written_by: str = "", shown: object = "the model") ->
                 f"{shown}: '{spec.name}' has the shape {spec.shape}, expected no dimension of size zero; build the "
                 "model with its real sizes"
             )
-    stateful = [layer.name for layer in model.layers if getattr(layer, "stateful", False) and hasattr(layer, "units")]
-    notes = [f"layer '{name}' keeps its state between calls in Keras; it starts anew in each here" for name in stateful]
+    notes = [
+        f"layer '{layer.name}' keeps its state between calls in Keras; it starts anew in each here"
+        for layer in stateful
+    ]
     return SourceModel(
         kind="keras",
         name=model.name,
@@ -194,6 +201,18 @@ def _constants_in_place(scaling: Sequence[Any]) -> Iterator[None]:
     finally:
         for layer, mean, variance in before:
             layer.mean, layer.variance = mean, variance
+
+
+@contextmanager
+def _stateless(layers: Sequence[Any]) -> Iterator[None]:
+    """Let recurrent layers start anew in each call, as a graph without variables must."""
+    try:
+        for layer in layers:
+            layer.stateful = False
+        yield
+    finally:
+        for layer in layers:
+            layer.stateful = True
 
 
 def _all_layers(model: Any) -> Iterator[Any]:
