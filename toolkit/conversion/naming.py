@@ -21,6 +21,7 @@ __all__ = ["layer_of", "name_like_keras", "path_of"]
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RECURRENT = ("GRU", "LSTM", "RNN")
+_CALL = "StatefulPartitionedCall"  # what a SavedModel's functions are called by
 _NEAR = 20  # nodes that are looked at for a layer's name
 
 
@@ -131,12 +132,16 @@ class _Names:
     def plain(self, name: str) -> str:
         """A converter's name without its numbers."""
         layer, rest = path_of(name, self._layers)
+        rest = "/".join(part for part in rest.split("/") if not part.startswith(_CALL))
         return f"{self._scopes.get(_scope(name), layer)}/{rest}".strip("/") or name
 
     def layer(self, weight: str, node: onnx.NodeProto) -> str:
         """The Keras layer of a weight."""
         found = self._scopes.get(_scope(weight)) or layer_of(weight, self._layers)
-        found = found or layer_of(node.output[0], self._layers) or self.plain(node.output[0]).rpartition("/")[0]
+        found = found or layer_of(node.output[0], self._layers)
+        if not found:  # a SavedModel has no layers, but scopes that were called after them
+            read = _scope(weight) != weight.partition(":")[0]
+            found = self.plain(_scope(weight)) if read else self.plain(node.output[0]).rpartition("/")[0]
         return found or node.op_type.lower()
 
     def layer_around(self, node: onnx.NodeProto) -> str:
