@@ -50,7 +50,7 @@ def main() -> None:
         paths = [_export(name, Path(scratch)) for name in FILES]
         new, old = machines[: len(CPUS)], machines[len(CPUS) :]
         print(f"running {len(paths)} files on {', '.join(machine.name for machine in new)}")
-        found = check_files(paths, data.test_images, data.test_labels, new, _silent)
+        found = check_files(paths, {"image": data.test_images}, {"probabilities": data.test_labels}, new, _silent)
         files: dict[str, Any] = {}
         for name, checks in zip(FILES, found, strict=True):
             verdicts = [[gate for gate in judge_cpu("int8", check, Limits()) if not gate.passed] for check in checks]

@@ -22,8 +22,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from toolkit.benchmarking.feed import fed_with, random_rows
 from toolkit.benchmarking.host import describe_host
-from toolkit.benchmarking.latency import random_rows, time_calls
+from toolkit.benchmarking.latency import time_calls
 from toolkit.benchmarking.rounds import Measurement, ratio_interval, run_rounds
 from toolkit.predictor import Predictor, TensorInfo
 from toolkit.progress import silent_step
@@ -118,7 +119,7 @@ def _latency(folder: Path) -> dict[str, Any]:
         "portable": REFERENCE / "model.int8.onnx",
         "plain": folder / "plain" / "model.int8.onnx",
     }
-    images = random_rows(TensorInfo("image", np.dtype(np.uint8), (28, 28)), (0, 255), 1, 64, 0)
+    images = random_rows(fed_with(TensorInfo("image", np.dtype(np.uint8), (28, 28)), (0, 255), free=1), 64, 0)
     timed: dict[str, Measurement[tuple[int, ...]]] = {
         name: Measurement(lambda path=path: time_calls(Predictor(path).classify, images, calls=CALLS, warmup=100))  # type: ignore[misc]  # a default binds the path
         for name, path in paths.items()

@@ -24,6 +24,7 @@ from toolkit.benchmarking.latency import (
 )
 from toolkit.benchmarking.report import BenchReport, BenchSettings, run_bench
 from toolkit.errors import CorruptArtifactError, MissingError, ModelError, ToolkitError, UsageError
+from toolkit.predictor import MANIFEST_FORMAT
 
 TOOLKIT = Path(sys.executable).parent / "toolkit"
 
@@ -74,7 +75,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     for name, kind in (("model.onnx", "float32"), ("model.int8.onnx", "int8")):
         shutil.copy(tiny_model, folder / name)
         files[name] = {"kind": kind, "sha256": digest}
-    (folder / "manifest.json").write_text(json.dumps({"format": 2, "versions": {}, "files": files}))
+    (folder / "manifest.json").write_text(json.dumps({"format": MANIFEST_FORMAT, "versions": {}, "files": files}))
     return folder
 
 

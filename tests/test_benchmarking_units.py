@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from toolkit.benchmarking.feed import fed_with, random_rows
 from toolkit.benchmarking.host import describe_host
 from toolkit.benchmarking.latency import (
-    random_rows,
     summarize_latency,
     summarize_throughput,
     thread_counts,
@@ -155,7 +155,7 @@ def test_thread_counts() -> None:
 
 
 def _rows(dtype: str, shape: tuple[int | None, ...], low: float, high: float, n: int = 500) -> Any:
-    return random_rows(TensorInfo("x", np.dtype(dtype), shape), (low, high), 7, n, seed=3)
+    return random_rows(fed_with(TensorInfo("x", np.dtype(dtype), shape), (low, high), free=7), n, seed=3)
 
 
 def test_rows_follow_the_model_its_range_and_the_seed() -> None:

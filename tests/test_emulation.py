@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests import small_graphs
 from tests.conftest import REFERENCE, toolkit
 from toolkit.emulation import root as roots
 from toolkit.emulation import store
@@ -21,6 +22,7 @@ from toolkit.emulation.cpus import CPUS, TOO_OLD, choose
 from toolkit.emulation.emulator import host_architecture
 from toolkit.emulation.run import Task, run_all, this_machine
 from toolkit.errors import CpuError, StorageError
+from toolkit.predictor import Predictor
 from toolkit.verification.cpus import CpuAnswers, CpuCheck, Emulated, compare_cpu, judge_cpu
 from toolkit.verification.gates import Limits
 
@@ -398,3 +400,40 @@ def test_a_model_that_does_not_open_is_one_line() -> None:
     task = Task("bad", b"no model", {"x": np.zeros((1, 2), np.float32)}, "runtime", 1)
     with pytest.raises(CpuError, match=r"this machine: .*; install them again"):
         run_all([this_machine()], [task], _nothing, "")
+
+
+# the child, on this machine's own CPU
+
+
+def test_the_child_serves_several_inputs_and_outputs_by_name(tmp_path: Path) -> None:
+    path = small_graphs.write(
+        tmp_path / "two.onnx",
+        small_graphs.TWO,
+        outputs={"brightness": ("values", None), "kind": ("classification", (0, 1))},
+        class_names=("red", "green", "blue"),
+    )
+    random = np.random.default_rng(5)
+    rows = {
+        "image": random.normal(size=(7, 4, 3)).astype(np.float32),
+        "rows": random.integers(1, 9, (7, 2), np.int32),
+    }
+    data = path.read_bytes()
+    plain = small_graphs.write(tmp_path / "plain.onnx", small_graphs.AUTOENCODER).read_bytes()
+    given = {"x": rows["image"][:, :, 0].copy()}
+    tasks = [
+        Task("batches", data, rows, "predictor", 3),
+        Task("alone", data, rows, "predictor", 1),
+        Task("bare", data, rows, "runtime", 7),
+        Task("no classes", plain, given, "predictor", 1),
+    ]
+    (answers,) = run_all([this_machine()], tasks, _nothing, "")
+    expected = Predictor(path).predict_batch(rows)
+    for key in ("batches", "alone"):
+        found = answers.tasks[key]
+        assert set(found) == {"labels", "probabilities", "output/kind", "output/brightness"}
+        assert found["labels"].tolist() == expected.labels.tolist()
+        for name, array in expected.outputs.items():
+            np.testing.assert_allclose(found[f"output/{name}"], array, rtol=1e-5)
+            np.testing.assert_allclose(answers.tasks["bare"][name], array, rtol=1e-5)
+    assert set(answers.tasks["no classes"]) == {"output/again"}
+    np.testing.assert_allclose(answers.tasks["no classes"]["output/again"], np.tanh(given["x"]), rtol=1e-5)

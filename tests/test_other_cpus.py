@@ -11,8 +11,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from tests import small_graphs
 from tests.breaking import copy_of
 from tests.conftest import REFERENCE, ROOT, toolkit
 from tests.emulated import REQUIRED, machines_or_skip, nothing
@@ -22,8 +24,8 @@ from toolkit.benchmarking.host import describe_host
 from toolkit.emulation import root as roots
 from toolkit.emulation.cpus import CPUS, choose
 from toolkit.emulation.emulator import host_architecture
-from toolkit.errors import UsageError
-from toolkit.other_cpus import OtherCpus
+from toolkit.errors import ModelError, UsageError
+from toolkit.other_cpus import OtherCpus, check_files
 from toolkit.pipeline import verify_artifact, write_cpu_records
 from toolkit.predictor import Predictor
 from toolkit.publishing import replace_manifest
@@ -58,8 +60,11 @@ def test_the_copy_with_logits_is_the_same_graph_with_the_same_bits() -> None:
         assert found.tobytes() == want.tobytes()
         assert (logits.argmax(axis=1) == want.argmax(axis=1)).all()
         assert not copy.computed_scales
-        assert with_logits(copy.data, name).output == copy.output  # a graph that has them is left as it is
-        assert with_logits(copy.data, name).data.count(b"probabilities") == copy.data.count(b"probabilities")
+        assert copy.exact is (name == "model.int8.onnx")
+        assert list(copy.inner) == ["probabilities"]
+        again = with_logits(copy.data, name)
+        assert again.output == copy.output
+        assert again.data == copy.data  # a graph that has them is left as it is
 
 
 # the manifest
@@ -120,6 +125,31 @@ def test_the_committed_manifest_has_a_row_for_every_cpu() -> None:
             assert (row.images, row.labels_differ) == (10_000, 0)
         if file["kind"] == "int8":
             assert [row.logits_differ for row in rows] == [0] * len(CPUS)
+
+
+def test_any_model_is_compared_by_all_its_outputs(tmp_path: Path) -> None:
+    random = np.random.default_rng(8)
+    two, fixed = tmp_path / "two.onnx", tmp_path / "fixed.onnx"
+    small_graphs.write(
+        two, small_graphs.TWO, outputs={"brightness": ("values", None), "kind": ("classification", (0, 1))}
+    )
+    small_graphs.write(fixed, small_graphs.FIXED)
+    rows = {
+        "image": random.normal(size=(30, 4, 3)).astype(np.float32),
+        "rows": random.integers(1, 9, (30, 2), np.int32),
+    }
+    kinds = np.asarray(Predictor(two).predict_batch(rows).outputs["kind"].argmax(axis=1))
+    with machines_or_skip("haswell") as machines:
+        ((check,),) = check_files([two], rows, {"kind": kinds}, machines, nothing)
+        ((filled,),) = check_files(
+            [fixed], {"x": random.normal(size=(30, 6)).astype(np.float32)}, {}, machines, nothing
+        )
+    assert (check.images, check.alone, check.labels_differ, check.exact) == (30, 30, 0, False)
+    assert check.logits == 2 * 30 * (1 + 3)  # brightness as it is, kind before its softmax; in batches and alone
+    assert check.probabilities_max_abs < 1e-5
+    assert (filled.images, filled.logits, filled.labels_differ) == (30, 30 * 3, 0)
+    with machines_or_skip("haswell") as machines, pytest.raises(ModelError, match="takes an input 'rows'"):
+        check_files([two], {"image": rows["image"]}, {}, machines, nothing)
 
 
 def test_the_plain_file_is_not_published(tmp_path: Path) -> None:

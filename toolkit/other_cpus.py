@@ -1,4 +1,4 @@
-"""An exported file on other CPUs, beside this machine: the same images, run under emulation and compared."""
+"""An exported file on other CPUs, beside this machine: the same rows, run under emulation and compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toolkit.predictor import Predictor
 from toolkit.verification.cpus import CpuAnswers, CpuCheck, Emulated, compare_cpu
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,8 +34,8 @@ ORDER = [cpu.name for cpu in (*CPUS, *TOO_OLD)]
 """Names of the CPUs, oldest first within each architecture."""
 
 BATCH = 500
-ALONE = 100  # images that are run one by one as well: that takes the runtime's other kernels
-FLOAT_LOGITS = 1000  # images whose float32 logits are looked at; their gates need none
+ALONE = 100  # rows that are run one by one as well: that takes the runtime's other kernels
+FLOAT_LOGITS = 1000  # rows whose float32 logits are looked at; their gates need none
 # Float arithmetic is slow under emulation (a fused multiply-add is done in software), so float32 files are shared out.
 FLOAT_PIECES = 4
 
@@ -76,8 +76,8 @@ def emulators(wanted: OtherCpus, note: Note, step: Step) -> Iterator[list[Machin
 def check_report(
     report: VerificationReport,
     folder: Path,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer],
+    inputs: Mapping[str, NDArray[Any]],
+    targets: Mapping[str, NDArray[Any]],
     machines: Sequence[Machine],
     limits: Limits,
     note: Note,
@@ -88,12 +88,12 @@ def check_report(
     Args:
         report: what verification found on this machine.
         folder: where its files are.
-        images: uint8 of shape (n, 28, 28).
-        labels: true labels, shape (n,).
+        inputs: rows as the files take them, by input name.
+        targets: what is known to be right, by output name.
         machines: the other CPUs; none: the report as it is.
         limits: what is accepted.
         note: told what is being done.
-        step: told how many images are done.
+        step: told how many rows are done.
 
     Raises:
         ModelError: see `check_files`.
@@ -103,86 +103,147 @@ def check_report(
         return report
     note(f"Running on other CPUs: {', '.join(machine.name for machine in machines)}")
     paths = [folder / file.name for file in report.files]
-    checks = check_files(paths, images, labels, machines, step)
+    checks = check_files(paths, inputs, targets, machines, step)
     files = [file.on_cpus(found, limits) for file, found in zip(report.files, checks, strict=True)]
     return dataclasses.replace(report, files=files)
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file that is run.
+
+    Attributes:
+        path: where it is.
+        tasks: what its outputs mean.
+        inner: by output name, the tensor to compare bit by bit; empty where the bare runtime cannot be asked.
+        derived: they are read from a copy.
+        exact: whether they promise to be the same everywhere.
+        scores: the output that labels are of, or None.
+    """
+
+    path: Path
+    tasks: dict[str, str]
+    inner: dict[str, str]
+    derived: bool
+    exact: bool
+    scores: str | None
+
+
 def check_files(
     paths: Sequence[Path],
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer],
+    inputs: Mapping[str, NDArray[Any]],
+    targets: Mapping[str, NDArray[Any]],
     machines: Sequence[Machine],
     step: Step,
 ) -> list[list[CpuCheck]]:
-    """For each file one comparison a machine.
+    """For each file one comparison a machine, of all outputs.
 
-    The file itself goes through the predictor, in batches and one by one. Its logits are read from a copy that has
-    them among its outputs, whose probabilities must be the file's own, bit for bit, on every CPU.
+    The file itself goes through the predictor, in batches and one by one. What is in front of its softmax or sigmoid is
+    read from a copy that has it among its outputs; the copy's other outputs must be the file's own, bit for bit, on
+    every CPU.
+
+    Args:
+        paths: the files.
+        inputs: rows by input name, as the files take them.
+        targets: what is known to be right, by output name.
+        machines: the other CPUs.
+        step: told how many rows are done.
 
     Raises:
-        ModelError: a file is no model of these images, or its logits cannot be read.
+        ModelError: a file does not take these rows, or its logits cannot be read.
         CpuError: a CPU cannot run it.
     """
     from toolkit.conversion.logits import with_logits
 
-    tasks, given = [], {}
-    kinds = {}
+    tasks, files = [], []
     for number, path in enumerate(paths):
         data = path.read_bytes()
         copy = with_logits(data, str(path))
         predictor = Predictor(path)
-        dtype = predictor.input_dtype
-        if dtype.str not in given:
-            pixels = images if dtype == np.uint8 else images.astype(np.float32) / np.float32(255)
-            given[dtype.str] = {predictor.input_name: pixels}
-        inputs = given[dtype.str]
-        if predictor.input_name not in inputs:
-            raise ModelError(f"{path} calls its input {predictor.input_name!r}, unlike the others; export it again")
-        exact = predictor.file.kind == "int8" and not copy.computed_scales and not copy.float_sums
-        # A file that gives its logits by itself needs no copy, and nothing to prove of one.
-        derived = None if copy.data is data else predictor.output_names[0]
-        kinds[number] = (path, copy.output, derived, exact)
-        int8 = predictor.file.kind == "int8"
-        # What is dynamically quantized must not see other images of its batch; the predictor knows that by itself.
-        batch = 1 if copy.computed_scales else BATCH
+        given = _rows(predictor, inputs)
+        int8, size = predictor.file.kind == "int8", predictor.batch or 1
         tasks += [
-            Task(f"{number}", data, inputs, "predictor", BATCH, 1 if int8 else FLOAT_PIECES),
-            Task(f"{number} logits", copy.data, inputs, "runtime", batch, limit=None if int8 else FLOAT_LOGITS),
-            Task(f"{number} alone", data, inputs, "predictor", 1, limit=ALONE),
-            Task(f"{number} logits alone", copy.data, inputs, "runtime", 1, limit=ALONE),
+            Task(f"{number}", data, given, "predictor", BATCH, 1 if int8 else FLOAT_PIECES),
+            Task(f"{number} alone", data, given, "predictor", 1, limit=ALONE),
         ]
-    here, *there = run_all([this_machine(), *machines], tasks, step, "images on all CPUs")
+        # What is dynamically quantized must not see other rows of its batch: the predictor takes care of that by
+        # itself, and of filling up batches of a fixed size. For the bare runtime it is done here, where it can be.
+        inner = copy.inner if size == 1 or not copy.computed_scales else {}
+        if inner:
+            limit = None if int8 else max(size, FLOAT_LOGITS // size * size)
+            batch = 1 if copy.computed_scales else BATCH if predictor.batch is None else size
+            whole = {name: _filled(array, size) for name, array in given.items()}
+            tasks.append(Task(f"{number} logits", copy.data, whole, "runtime", batch, limit=limit))
+        if inner and size == 1:
+            tasks.append(Task(f"{number} logits alone", copy.data, given, "runtime", 1, limit=ALONE))
+        scores = None if predictor.classes is None else predictor.output_names[0]
+        derived = copy.data is not data  # else there is nothing to prove of a copy
+        files.append(_File(path, predictor.task_of, inner, derived, int8 and copy.exact, scores))
+    here, *there = run_all([this_machine(), *machines], tasks, step, "rows on all CPUs")
     found: list[list[CpuCheck]] = []
-    for number, (path, logits, probabilities, exact) in kinds.items():
-        ours = _answers(here, number, path, logits, probabilities)
+    for number, file in enumerate(files):
+        ours, known = _answers(here, number, file), targets.get(file.scores or "")
         checks = []
         for machine, answers in zip(machines, there, strict=True):
-            theirs = _answers(answers, number, path, logits, probabilities)
-            checks.append(compare_cpu(_where(machine, answers), ours, theirs, labels, exact=exact))
+            theirs, labels = _answers(answers, number, file), None if known is None else known.reshape(-1)
+            where = _where(machine, answers)
+            checks.append(compare_cpu(where, ours, theirs, labels, exact=file.exact, tasks=file.tasks))
         found.append(checks)
     return found
 
 
-def _answers(answers: Answers, number: int, path: Path, logits: str, probabilities: str | None) -> CpuAnswers:
-    file, copy = answers.tasks[f"{number}"], answers.tasks[f"{number} logits"]
-    alone, copy_alone = answers.tasks[f"{number} alone"], answers.tasks[f"{number} logits alone"]
-    for whole, derived in ((file, copy), (alone, copy_alone)):
-        if probabilities is None:
-            continue
-        if whole["probabilities"][: len(derived[logits])].tobytes() != derived[probabilities].tobytes():
+def _rows(predictor: Predictor, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The rows that a file takes.
+
+    Raises:
+        ModelError: there are none for an input of it.
+    """
+    names = [info.name for info in predictor.inputs]
+    if missing := [name for name in names if name not in inputs]:
+        raise ModelError(
+            f"{predictor.file.path} takes an input {missing[0]!r}, expected {', '.join(map(repr, inputs))} as the "
+            "others; export it again"
+        )
+    return {name: inputs[name] for name in names}
+
+
+def _filled(rows: NDArray[Any], size: int) -> NDArray[Any]:
+    """Rows filled up with the last one to whole batches, as the predictor does."""
+    return np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, axis=0)]) if size > 1 else rows
+
+
+def _answers(answers: Answers, number: int, file: _File) -> CpuAnswers:
+    whole, alone = _Said(answers, f"{number}", file), _Said(answers, f"{number} alone", file)
+    inner = _inner(answers.tasks.get(f"{number} logits"), whole, file)
+    alone_inner = _inner(answers.tasks.get(f"{number} logits alone"), alone, file)
+    return CpuAnswers(whole.labels, whole.outputs, inner, alone.labels, alone.outputs, alone_inner)
+
+
+class _Said:
+    """What the predictor said there of one task's rows."""
+
+    def __init__(self, answers: Answers, key: str, file: _File) -> None:
+        found = answers.tasks[key]
+        self.outputs = {name: found[f"output/{name}"] for name in file.tasks}
+        self.labels = found.get("labels") if file.scores else None
+
+
+def _inner(found: Mapping[str, NDArray[Any]] | None, said: _Said, file: _File) -> dict[str, NDArray[Any]]:
+    """The tensors to compare bit by bit, none if there are none.
+
+    Raises:
+        ModelError: the copy that they are from answers otherwise than the file.
+    """
+    if found is None:
+        return {}
+    count = min(len(array) for array in (*found.values(), *said.outputs.values()))
+    for name in file.tasks:
+        if file.derived and found[name][:count].tobytes() != said.outputs[name][:count].tobytes():
             raise ModelError(
-                f"the logits of {path} cannot be read: with them among its outputs it answers otherwise; this is a "
-                "limit of this version"
+                f"the logits of {file.path} cannot be read: with them among its outputs it answers otherwise; "
+                "this is a limit of this version"
             )
-    return CpuAnswers(
-        file["labels"],
-        {"probabilities": file["probabilities"]},
-        {logits: copy[logits]},
-        alone["labels"],
-        {"probabilities": alone["probabilities"]},
-        {logits: copy_alone[logits]},
-    )
+    return {tensor: found[tensor][:count] for tensor in file.inner.values()}
 
 
 def _where(machine: Machine, answers: Answers) -> Emulated:

@@ -30,18 +30,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = [
-    "Predictor",
-    "Prediction",
-    "PredictionBatch",
-    "TensorInfo",
-    "ToolkitError",
-    "UsageError",
-    "InputError",
-    "ModelError",
-    "MissingError",
-    "CorruptArtifactError",
-]
+__all__ = ["Predictor", "Prediction", "PredictionBatch", "TensorInfo"]
+__all__ += ["ToolkitError", "UsageError", "InputError", "ModelError", "MissingError", "CorruptArtifactError"]
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = 3
@@ -437,11 +427,8 @@ class Predictor:
         self._read_tasks(tasks, {name for name, entry in given.items() if entry.get("range") is None})
         self.ranges = {tensor.name: bounds[tensor.name] for tensor in self.inputs if tensor.name in bounds}
         # A range that the dtype cannot leave needs no look.
-        self._ranges = {
-            i.name: self.ranges[i.name]
-            for i in self.inputs
-            if i.name in self.ranges and not _covers(self.ranges[i.name], i.dtype)
-        }
+        dtypes = {tensor.name: tensor.dtype for tensor in self.inputs}
+        self._ranges = {name: r for name, r in self.ranges.items() if not _covers(r, dtypes[name])}
         # Dynamic quantization takes one scale from the whole batch, so a row's answer would depend on the others.
         self._one_by_one = facts.get("toolkit.quantization") == "dynamic"
 
@@ -453,9 +440,8 @@ class Predictor:
                 f"{self.file.path} {verb} '{tensor.name}', {tensor.type}{shape}; expected a tensor of numbers with the "
                 "batch as its first axis; export a model without it"
             )
-        return TensorInfo(
-            tensor.name, dtype, tuple(d if isinstance(d, int) and d > 0 else None for d in tensor.shape[1:])
-        )
+        row = tuple(size if isinstance(size, int) and size > 0 else None for size in tensor.shape[1:])
+        return TensorInfo(tensor.name, dtype, row)
 
     def _read_tasks(self, tasks: dict[str, str], no_range: set[str]) -> None:
         """Find the output that labels are taken from, if there is one: `_scores` and how to read it."""
@@ -628,13 +614,11 @@ class Predictor:
         if (batch and not array.ndim) or (found != info.shape and not _fits(found, info.shape)):
             wanted = info.wanted(batch=batch)
             raise InputError(f"{what}: got shape {array.shape}, expected {wanted}; resize or reshape first")
-        if array.dtype == info.dtype and array.size:
+        if array.dtype == info.dtype:
+            if not array.size or (not bounds and (array.dtype.kind != "f" or np.isfinite(array).all())):
+                return array
             if bounds and array.min() >= bounds[0] and array.max() <= bounds[1]:  # false for a NaN
                 return array
-            if not bounds and (array.dtype.kind != "f" or np.isfinite(array).all()):
-                return array
-        elif array.dtype == info.dtype:
-            return array
         raise InputError(f"{what}: {self._complaint(array, info, batch=batch)}")
 
     def _complaint(self, array: Array, info: TensorInfo, *, batch: bool) -> str:

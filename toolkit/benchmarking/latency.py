@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -18,14 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.predictor import TensorInfo
-
 __all__ = [
     "Latency",
     "MIN_SAMPLES",
     "Throughput",
     "clock_overhead_ns",
-    "random_rows",
     "summarize_latency",
     "summarize_throughput",
     "thread_counts",
@@ -97,30 +93,6 @@ class Throughput:
     def noisy(self) -> bool:
         """Whether the rounds disagree by more than `NOISE_BOUND`."""
         return self.spread > NOISE_BOUND
-
-
-def random_rows(tensor: TensorInfo, bounds: tuple[float, float], free: int, n: int, seed: int) -> NDArray[Any]:
-    """Rows to time with, evenly spread over a range.
-
-    Args:
-        tensor: the input; of integers both ends of the range occur, of truth values the range does not matter.
-        bounds: lowest and highest value.
-        free: size of its free dimensions.
-        n: how many rows.
-        seed: of the random numbers.
-    """
-    generator = np.random.default_rng(seed)
-    shape, dtype = (n, *(free if size is None else size for size in tensor.shape)), tensor.dtype
-    if dtype.kind == "b":
-        return generator.integers(0, 2, shape).astype(bool)
-    if dtype.kind == "f":
-        low, high = bounds
-        values = generator.random(shape, np.float32)
-        # In float64, and clipped: rounding must not step over an end that the predictor guards.
-        return np.clip(low + values.astype(np.float64) * (high - low), low, high).astype(dtype)
-    limits = np.iinfo(dtype)
-    low, high = max(math.ceil(bounds[0]), limits.min), min(math.floor(bounds[1]), limits.max)
-    return generator.integers(low, high, shape, dtype=dtype.type, endpoint=True)
 
 
 def time_calls(

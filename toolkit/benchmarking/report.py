@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from toolkit.benchmarking.feed import InputReport, alone, fed_with, random_rows, singles
 from toolkit.benchmarking.footprint import (
     FREE_SIZE,
     ColdStart,
@@ -27,7 +26,6 @@ from toolkit.benchmarking.latency import (
     Latency,
     Throughput,
     clock_overhead_ns,
-    random_rows,
     summarize_latency,
     summarize_throughput,
     thread_counts,
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.predictor import TensorInfo
     from toolkit.progress import Step
 
 __all__ = ["BenchReport", "BenchSettings", "FORMAT", "FileReport", "InputReport", "ThreadRun", "run_bench"]
@@ -126,25 +123,6 @@ class BenchSettings:
     def quick(cls) -> BenchSettings:
         """A first look in a few seconds."""
         return cls(rounds=3, default_calls=1000, batch_seconds=0.01)
-
-
-@dataclass(frozen=True)
-class InputReport:
-    """What an input of the models was fed with: seeded random numbers, evenly spread.
-
-    Attributes:
-        name, dtype: of the input.
-        shape: of one row, free dimensions filled in.
-        low, high: the range of the numbers.
-        notes: what was chosen because the file does not say it.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    low: float
-    high: float
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -259,32 +237,19 @@ class _Subject:
         predictors = {threads: Predictor(file.path, threads=threads) for threads in counts}
         self.predictor = predictors[settings.threads]
         self.free = settings.free_size or FREE_SIZE
-        self.inputs = tuple(self._fed(tensor) for tensor in self.predictor.inputs)
+        self.inputs = tuple(
+            fed_with(tensor, self.predictor.ranges.get(tensor.name), self.free) for tensor in self.predictor.inputs
+        )
         self.call = "predict" if self.predictor.classes is None else "classify"
         self.predictors = predictors
 
-    def _fed(self, tensor: TensorInfo) -> InputReport:
-        notes = []
-        bounds = self.predictor.ranges.get(tensor.name)
-        if bounds is None:
-            bounds = (0.0, 255.0 if tensor.dtype == np.uint8 else 1.0)
-            notes.append("the file says no range")
-        if None in tensor.shape:
-            notes.append(f"free dimensions are {self.free}")
-        shape = tuple(self.free if size is None else size for size in tensor.shape)
-        return InputReport(tensor.name, str(tensor.dtype), shape, *bounds, tuple(notes))
-
-    def rows(self, count: int) -> dict[str, NDArray[Any]]:
-        """Random rows by input name."""
-        return {
-            tensor.name: random_rows(tensor, (fed.low, fed.high), self.free, count, self.settings.seed)
-            for tensor, fed in zip(self.predictor.inputs, self.inputs, strict=True)
-        }
+    def _rows(self, count: int) -> dict[str, NDArray[Any]]:
+        return {fed.name: random_rows(fed, count, self.settings.seed) for fed in self.inputs}
 
     def look(self) -> tuple[float, int]:
         """Seconds and bytes of one row: the middle of a few calls after the first."""
-        rows = self.rows(1)
-        call, row = getattr(self.predictor, self.call), _singles(rows)[0]
+        rows = self._rows(1)
+        call, row = getattr(self.predictor, self.call), singles(rows)[0]
         try:
             taken = time_calls(call, [row], calls=5, warmup=2)
         except InputError as error:
@@ -302,8 +267,8 @@ class _Subject:
             sweep: batch size of the thread sweep, one of them.
         """
         settings = self.settings
-        rows = self.rows(max(*batches, 32))
-        singles = _singles({name: array[:32] for name, array in rows.items()})
+        rows = self._rows(max(*batches, 32))
+        turn = singles({name: array[:32] for name, array in rows.items()})
         self.sweep, self.sizes, self.warmup = sweep, batches, {}
         for threads, predictor in self.predictors.items():
             headline = threads == settings.threads
@@ -311,10 +276,10 @@ class _Subject:
             self.warmup[threads] = max(1, calls // 10)  # after them the caches hold this model, not the last one
             call = getattr(predictor, self.call)
             self.latency[threads] = Measurement(
-                partial(time_calls, call, singles, calls=calls, warmup=self.warmup[threads])
+                partial(time_calls, call, turn, calls=calls, warmup=self.warmup[threads])
             )
             for size in batches if headline else (sweep,):
-                batch = _alone({name: array[:size] for name, array in rows.items()})
+                batch = alone({name: array[:size] for name, array in rows.items()})
                 self.batches[threads, size] = Measurement(
                     partial(time_batches, predictor.predict_batch, batch, seconds=settings.batch_seconds)
                 )
@@ -350,16 +315,6 @@ class _Subject:
         measurement = self.batches[threads, batch]
         discarded = self.settings.rounds + 1 + sum(len(runs) for runs in measurement.discarded)
         return summarize_throughput(measurement.results, batch, discarded)
-
-
-def _singles(rows: dict[str, NDArray[Any]]) -> list[Any]:
-    """One row each: an array where there is one input, as that is the shortest path."""
-    count = len(next(iter(rows.values())))
-    return [_alone({name: array[i, ...] for name, array in rows.items()}) for i in range(count)]
-
-
-def _alone(rows: dict[str, NDArray[Any]]) -> Any:
-    return next(iter(rows.values())) if len(rows) == 1 else rows
 
 
 def run_bench(

@@ -25,6 +25,7 @@ def export(
     calibration_method: options.CalibrationMethod = None,
     percentile: options.Percentile = None,
     calibration_images: options.CalibrationImages = None,
+    bias_correction: options.BiasCorrection = True,
     keep_float: options.KeepFloat = None,
     calibration: own_model.Calibration = None,
     test: own_model.TestRows = None,
@@ -75,6 +76,7 @@ def export(
         percentile=percentile,
         calibration_images=calibration_images,
         keep_float=keep_float,
+        bias_correction=bias_correction,
     )
     chosen = options.export_options_from(
         recipe,

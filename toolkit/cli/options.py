@@ -8,6 +8,7 @@ import typer
 
 __all__ = [
     "BatchSize",
+    "BiasCorrection",
     "CalibrationImages",
     "CalibrationMethod",
     "Custom",
@@ -100,6 +101,13 @@ CalibrationMethod = Annotated[
 ]
 Percentile = Annotated[
     float | None, typer.Option(help="Percentage of values inside the range, for percentile.  [default: 99.99]")
+]
+BiasCorrection = Annotated[
+    bool,
+    typer.Option(
+        "--bias-correction/--no-bias-correction",
+        help="Take back in each bias what rounding the weights does to the layer's output on average (static int8).",
+    ),
 ]
 KeepFloat = Annotated[
     list[str] | None,
@@ -194,6 +202,7 @@ def recipe_of_quantization(
     percentile: float | None,
     calibration_images: int | None,
     keep_float: list[str] | None,
+    bias_correction: bool = True,
 ) -> Any:
     """The quantization recipe that the command line asks for, or None.
 
@@ -214,9 +223,10 @@ def recipe_of_quantization(
         "--calibration-method": calibration_method is not None,
         "--percentile": percentile is not None,
         "--calibration-images": calibration_images is not None,
+        "--no-bias-correction": not bias_correction,
         "--keep-float": bool(keep_float),
     }
-    calibrated = {"--calibration-method", "--percentile", "--calibration-images"}
+    calibrated = {"--calibration-method", "--percentile", "--calibration-images", "--no-bias-correction"}
     does_nothing = {
         None: set(given),
         "dynamic": calibrated,
@@ -244,6 +254,7 @@ def recipe_of_quantization(
         per_channel=per_channel,
         portable=portable and not reduce_range,
         reduce_range=reduce_range,
+        bias_correction=bias_correction,
         **{name: value for name, value in settings.items() if value is not None},
     )
 

@@ -24,6 +24,7 @@ def run(
     calibration_method: options.CalibrationMethod = None,
     percentile: options.Percentile = None,
     calibration_images: options.CalibrationImages = None,
+    bias_correction: options.BiasCorrection = True,
     keep_float: options.KeepFloat = None,
     max_difference: options.MaxDifference = None,
     min_agreement: options.MinAgreement = None,
@@ -66,6 +67,7 @@ def run(
         percentile=percentile,
         calibration_images=calibration_images,
         keep_float=keep_float,
+        bias_correction=bias_correction,
     )
     chosen = options.export_options_from(
         quantization,

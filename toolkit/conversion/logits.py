@@ -1,7 +1,7 @@
-"""A copy of a model that also gives the values in front of its last softmax, to be compared bit for bit.
+"""A copy of a model that also gives the values in front of its last softmax or sigmoid, to be compared bit for bit.
 
-A softmax is float arithmetic: exponentials of other CPUs differ in the last bit, so probabilities cannot be compared
-bit for bit. What an int8 model computes before it can.
+Both are float arithmetic: exponentials of other CPUs differ in the last bit, so probabilities cannot be compared bit
+for bit. What an int8 model computes before them can.
 """
 
 from __future__ import annotations
@@ -10,15 +10,21 @@ from collections import Counter
 from dataclasses import dataclass
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from toolkit.conversion.saturation import as_run
 from toolkit.errors import ModelError
-from toolkit.predictor import LOGITS
 
 __all__ = ["WithLogits", "operators_as_run", "with_logits"]
 
-_FLOAT_SUMS = {"Conv", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MatMulNBits"}
+_ENDS = ("Softmax", "Sigmoid")
+# What is the same on every CPU, bit by bit: sums of integers with constant scales, and moving or comparing values.
+# Everything else (sums of floats, exponentials, averages, sums of two scales) may round otherwise.
+_SAME_EVERYWHERE = {
+    "QGemm", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat",
+    "QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Relu", "Clip", "MaxPool",
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Slice", "Gather", "Shape", "Pad", "Expand",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,21 +33,25 @@ class WithLogits:
 
     Attributes:
         data: the ONNX file.
-        output: the name of the output to compare.
+        inner: by the model's outputs, the name of the tensor to compare: what goes into the softmax or sigmoid at its
+            end, or the output itself.
         computed_scales: some scales are computed from each input, in float arithmetic (dynamic quantization).
-        float_sums: some layer sums in float (a layer kept in float, int4), in another order on other CPUs.
+        exact: up to these tensors everything is computed in integers, or in another way that is the same everywhere.
     """
 
     data: bytes
-    output: str
+    inner: dict[str, str]
     computed_scales: bool
-    float_sums: bool
+    exact: bool
+
+    @property
+    def output(self) -> str:
+        """The tensor to compare of the first output."""
+        return next(iter(self.inner.values()))
 
 
 def with_logits(data: bytes, name: str) -> WithLogits:
-    """A model with its logits among its outputs.
-
-    A model that already has an output named "logits", or no softmax at its end, is returned as it is.
+    """A model with its logits among its outputs; as it is where they are that already, or there is nothing to add.
 
     Args:
         data: an ONNX file's bytes.
@@ -52,25 +62,28 @@ def with_logits(data: bytes, name: str) -> WithLogits:
     """
     try:
         model = onnx.load_from_string(data)
-        first = model.graph.output[0].name
+        outputs = list(model.graph.output)
+        producers = {tensor: node for node in model.graph.node for tensor in node.output}
     except Exception as error:  # protobuf's own, of no common base
         raise ModelError(f"{name} is no ONNX model; copy or export it again") from error
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     computed = any(node.op_type == "DynamicQuantizeLinear" for node in nodes)
-    floats = any(operator in _FLOAT_SUMS for operator in operators_as_run(data, name))
-    outputs = [output.name for output in model.graph.output]
-    if LOGITS in outputs:
-        return WithLogits(data, LOGITS, computed, floats)
-    softmax = next((n for n in model.graph.node if n.op_type == "Softmax" and n.output[0] in outputs), None)
-    if softmax is None:
-        return WithLogits(data, first, computed, floats)
-    logits = softmax.input[0]
-    if logits not in outputs:
-        shape = next(o for o in model.graph.output if o.name == softmax.output[0]).type.tensor_type.shape
-        value = helper.make_tensor_value_info(logits, TensorProto.FLOAT, None)
-        value.type.tensor_type.shape.CopyFrom(shape)
-        model.graph.output.append(value)
-    return WithLogits(model.SerializeToString(), logits, computed, floats)
+    inner, ends, given = {}, Counter[str](), {output.name for output in outputs}
+    for output in outputs:
+        node = producers.get(output.name)
+        if node is None or node.op_type not in _ENDS:
+            inner[output.name] = output.name
+            continue
+        ends[node.op_type] += 1
+        inner[output.name] = logits = node.input[0]
+        if logits not in given:
+            value = helper.make_tensor_value_info(logits, output.type.tensor_type.elem_type, None)
+            value.type.tensor_type.shape.CopyFrom(output.type.tensor_type.shape)
+            model.graph.output.append(value)
+            given.add(logits)
+    exact = not computed and set(operators_as_run(data, name) - ends) <= _SAME_EVERYWHERE
+    whole = data if len(given) == len(outputs) else model.SerializeToString()
+    return WithLogits(whole, inner, computed, exact)
 
 
 def operators_as_run(data: bytes, name: str) -> Counter[str]:

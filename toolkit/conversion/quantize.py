@@ -13,6 +13,7 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from toolkit.conversion.bias import InputMeans, correct_biases
 from toolkit.conversion.calibration import METHOD_OF, calibrate
 from toolkit.conversion.edits import part_activations, raw_form, take_raw_input
 from toolkit.conversion.layers import float_nodes, float_weights, quantized_nodes, weighted_layers
@@ -22,7 +23,7 @@ from toolkit.conversion.saturation import layer_loads, portable_overrides
 from toolkit.errors import InputError, ModelError, ToolkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,6 +34,13 @@ __all__ = ["QuantizationResult", "quantize"]
 INT4_BLOCK = 32
 """Weights that share a scale in an int4 file. On the reference model 32 costs 4 % more bytes than 128 and keeps 98.9 %
 of Keras' labels instead of 98.0 %."""
+
+
+PER_CHANNEL_GAIN = 4
+"""A dense layer gets one scale an output, asked for or not, where that makes the steps of its middle output this much
+finer: two bits of eight. A batch normalization folded into weights does that: in the autoencoder of MLPerf Tiny (ad01)
+four layers gain 2.6 to 3.3 bits, and a quarter of their weights became 0. 65 layers of 33 kinds of models without
+such a fold gain 1.4 at most; for these one scale is as good, and faster (0.56 against 0.66 of float32's time)."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +187,8 @@ def _static(
     onnx.save(model, prepared)
     chosen = quantized_nodes(model, recipe.keep_float)
     operators = sorted({node.op_type for node in model.graph.node if node.name in chosen})
-    constant = calibrate(prepared, cache, recipe, batches, operators)
+    means = InputMeans(model)
+    constant = calibrate(prepared, cache, recipe, _watched(batches, means), operators)
     weighted = {name for names in weighted_layers(model).values() for name in names}
     taken = {node.input[0]: raw_form(model, node.input[0]) for node in model.graph.node if node.name in weighted}
     raw = {name: [found.parameters] for name, found in taken.items() if found is not None and found.parameters}
@@ -202,7 +211,17 @@ def _static(
             "TensorQuantOverrides": raw | _weight_scales(model, recipe, depthwise=True),
         },
     )
+    if recipe.bias_correction:
+        quantized = onnx.load(target)
+        correct_biases(quantized, model, means)
+        onnx.save(quantized, target)
     return [name for name in constant if name in taken]
+
+
+def _watched(batches: Iterable[dict[str, NDArray[Any]]], means: InputMeans) -> Iterator[dict[str, NDArray[Any]]]:
+    for batch in batches:
+        means.add(batch)
+        yield batch
 
 
 def _dynamic(model: onnx.ModelProto, target: Path, recipe: QuantizationRecipe) -> None:
@@ -252,17 +271,17 @@ def _weight_scales(
         recipe: see there.
         depthwise: convolutions have one scale a channel, whatever the recipe says; else they have one in any case.
     """
+    whole, fine = (portable_overrides(model, per_channel=each) for each in (False, True))
     overrides: dict[str, list[dict[str, Any]]] = {}
-    for per_channel in (False, True):
-        found = portable_overrides(model, per_channel=per_channel)
-        wanted = {
-            node.input[1]
-            for node in model.graph.node
-            if len(node.input) > 1
-            and node.input[1] in found
-            and per_channel == (depthwise if node.op_type == "Conv" else recipe.per_channel)
-        }
-        overrides |= {name: found[name] for name in wanted}
+    for node in model.graph.node:
+        name = node.input[1] if len(node.input) > 1 else ""
+        if name not in whole:
+            continue
+        if node.op_type == "Conv":
+            overrides[name] = (fine if depthwise else whole)[name]
+        else:
+            gained = whole[name][0]["scale"] / np.median([entry["scale"] for entry in fine[name]])
+            overrides[name] = (fine if recipe.per_channel or gained >= PER_CHANNEL_GAIN else whole)[name]
     if recipe.portable:
         return overrides
     return {

@@ -22,7 +22,8 @@ class QuantizationRecipe:
         method: "static" (int8; scales of activations fixed by calibration), "dynamic" (int8; computed for each
             input), "int4" (weights of 4 bits in blocks, computed with in 8) or "float16" (weights stored in half
             precision).
-        per_channel: one weight scale an output channel instead of one a tensor (int8).
+        per_channel: one weight scale an output channel instead of one a tensor, in all layers (int8). Convolutions have
+            that anyway, and so have dense layers whose channels differ much (`quantize.PER_CHANNEL_GAIN`).
         portable: weight scales with which the sums are the same on every CPU (see `toolkit.conversion.portable`),
             instead of the finest that 8 bits allow (int8).
         reduce_range: weights of 7 bits, the usual cure against saturation; coarser than portable scales (int8).
@@ -31,6 +32,8 @@ class QuantizationRecipe:
         percentile: percentage of values inside the range, of (50, 100]; for "percentile".
         calibration_images: how many training images calibration sees (static).
         seed: which ones.
+        bias_correction: what rounding the weights does to a layer's output on average is taken back in its bias (see
+            `toolkit.conversion.bias`; static).
         keep_float: Keras layers that stay in float.
     """
 
@@ -42,6 +45,7 @@ class QuantizationRecipe:
     percentile: float = 99.99
     calibration_images: int = 2000
     seed: int = 0
+    bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,6 +75,7 @@ class QuantizationRecipe:
             words = [f"int8 {self.method}", "per channel" if self.per_channel else "per tensor", scales]
             if self.method == "static":
                 words.append(self.calibration)
+                words += [] if self.bias_correction else ["no bias correction"]
         if self.keep_float:
             words.append(f"but {' and '.join(self.keep_float)} in float")
         return " ".join(words)
@@ -88,4 +93,5 @@ class QuantizationRecipe:
             given.append(f"--percentile={self.percentile:g}")
         if self.calibration_images != default.calibration_images:
             given.append(f"--calibration-images={self.calibration_images}")
+        given += [] if self.bias_correction else ["--no-bias-correction"]
         return given + [f"--keep-float={layer}" for layer in self.keep_float]

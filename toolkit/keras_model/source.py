@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,20 @@ class SourceModel:
     written_by: str = ""
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def graph(self) -> Any:
+        """`call` as one ``tf.function`` of a fixed signature: traced once, whatever is given to it."""
+        import tensorflow as tf
+
+        names = [spec.name for spec in self.inputs]
+        signature = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{at}") for at, spec in enumerate(self.inputs)]
+
+        @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]  # tensorflow is untyped
+        def run(*given: Any) -> dict[str, Any]:
+            return self.call(dict(zip(names, given, strict=True)))
+
+        return run
+
     @property
     def batch(self) -> int | None:
         """The fixed batch size that the inputs ask for, or None."""
@@ -85,11 +100,11 @@ class SourceModel:
         count = len(next(iter(inputs.values())))
         step = self.batch or batch_size
         parts: dict[str, list[NDArray[Any]]] = {spec.name: [] for spec in self.outputs}
-        run = tf.function(self.call, reduce_retracing=True)
+        run = self.graph
         for start in range(0, count, step):
             rows = np.minimum(np.arange(start, start + step if self.batch else min(start + step, count)), count - 1)
             try:
-                given = run({name: tf.constant(array[rows]) for name, array in inputs.items()})
+                given = run(*(tf.constant(inputs[spec.name][rows], spec.dtype) for spec in self.inputs))
             except (ValueError, TypeError, tf.errors.OpError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise ModelError(f"the model '{self.name}' itself fails on these inputs: {reason}") from error
