@@ -67,7 +67,7 @@ def test_no_arguments_shows_the_help() -> None:
         (["export", "exported/fashion-mnist", "--per-channel"], 2, "would do nothing"),
         (["export", "exported/fashion-mnist", "--min-agreement", "0.9"], 2, "--min-agreement would do nothing"),
         (["verify", "exported/fashion-mnist", "--json", "--flips", "3"], 2, "--flips does nothing"),
-        (["export", "exported/fashion-mnist", "--input", "int64"], 2, "expected uint8 or float32"),
+        (["export", "exported/fashion-mnist", "--input", "int64"], 2, "expected uint8, int8 or float32"),
         (
             ["export", "exported/fashion-mnist", "--quantize", "dynamic", "--calibration-images", "9"],
             2,
@@ -311,8 +311,12 @@ class TestWholeRun:
         manifest = json.loads((trained / "manifest.json").read_text())
         assert manifest["training"]["recipe"]["epochs"] == 2
         assert manifest["training"]["validation_accuracy"] > 0.8
-        assert manifest["parity"]["model.onnx"]["agreement"] == 1.0
-        assert manifest["parity"]["model.int8.onnx"]["accuracy"] > 0.8
+        parity = manifest["parity"]
+        assert [(row["output"], row["task"]) for rows in parity.values() for row in rows] == (
+            [("probabilities", "classification")] * 2
+        )
+        assert parity["model.onnx"][0]["agreement"] == 1.0
+        assert parity["model.int8.onnx"][0]["accuracy"] > 0.8
         with (trained / "history.csv").open() as file:
             assert len(list(csv.DictReader(file))) == 2
         assert len(list((trained / "samples").iterdir())) == 10

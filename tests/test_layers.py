@@ -14,12 +14,12 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from tests import breaking
 from tests.conftest import REFERENCE, Finished, toolkit
+from tests.exporting import PIXELS, answers_to
 from toolkit.conversion.layer_activations import LayerProbe
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
-from toolkit.data import CLASS_NAMES
 from toolkit.errors import ModelError
-from toolkit.keras_model import load_keras, predict_keras
+from toolkit.keras_model import load_keras
 from toolkit.progress import silent_step
 from toolkit.verification.layers import LayerReport, diagnose
 from toolkit.verification.noise import BEST_DB, InputRange, NoiseRatio
@@ -95,7 +95,7 @@ def test_a_constant_input_uses_nothing() -> None:
 def _int8(target: Path, data: FashionMnist, source: Path = REFERENCE / "model.onnx", **recipe: Any) -> bytes:
     calibration = [{"image": data.train_images[:1000]}]
     chosen = QuantizationRecipe(**recipe)
-    quantize(source, target, chosen, calibration, class_names=CLASS_NAMES, source_sha256="0" * 64)
+    quantize(source, target, chosen, calibration)
     return target.read_bytes()
 
 
@@ -395,14 +395,18 @@ def _unseen_units(data: FashionMnist) -> Callable[[list[NDArray[np.float32]]], N
     return poison
 
 
+def _keras_labels(model: Any, data: FashionMnist) -> NDArray[Any]:
+    (found,) = answers_to(model, {"image": data.test_images[:2000]}, PIXELS).values()
+    return found.argmax(axis=1)
+
+
 def _poisoned(poison: Callable[[list[NDArray[np.float32]]], None], data: FashionMnist, path: Path) -> Path:
     model = load_keras(REFERENCE / "model.keras")
-    images = data.test_images[:2000]
-    before = predict_keras(model, images).argmax(axis=1)
+    before = _keras_labels(model, data)
     weights = model.get_weights()
     poison(weights)
     model.set_weights(weights)
-    assert (predict_keras(model, images).argmax(axis=1) == before).mean() > 0.995
+    assert (_keras_labels(model, data) == before).mean() > 0.995
     model.save(path)
     return path
 

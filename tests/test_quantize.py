@@ -18,7 +18,6 @@ from toolkit.conversion.portable import LIMIT
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
 from toolkit.conversion.saturation import as_run, layer_loads
-from toolkit.data import CLASS_NAMES
 from toolkit.errors import InputError, ModelError, UsageError
 from toolkit.keras_model import import_keras, load_keras
 from toolkit.predictor import Predictor
@@ -33,8 +32,7 @@ LAYERS = ("hidden_1", "hidden_2", "output")
 
 
 def _quantize(target: Path, batches: Iterable[dict[str, Any]], **recipe: Any) -> Any:
-    names: dict[str, Any] = {"class_names": CLASS_NAMES, "source_sha256": "0" * 64}
-    return quantize(REFERENCE / "model.onnx", target, QuantizationRecipe(**recipe), batches, **names)
+    return quantize(REFERENCE / "model.onnx", target, QuantizationRecipe(**recipe), batches)
 
 
 def _batches(data: FashionMnist) -> list[dict[str, Any]]:
@@ -202,7 +200,7 @@ count, method, source, target = int(sys.argv[1]), *sys.argv[2:]
 images = load().train_images
 batches = ({"image": images[i : i + 100]} for i in range(0, count, 100))
 recipe = QuantizationRecipe(calibration=method, calibration_images=count)
-quantize(Path(source), Path(target), recipe, batches, class_names=["?"] * 10, source_sha256="0" * 64)
+quantize(Path(source), Path(target), recipe, batches)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
