@@ -278,6 +278,22 @@ def test_training_shows_a_bar_in_a_terminal(tmp_path: Path) -> None:
     assert b"epoch 2/2" in shown
 
 
+def test_an_artifact_of_an_earlier_format_is_exported_again(tmp_path: Path) -> None:
+    """Its manifest says less than today's, so that nothing can be taken from it but the model."""
+    artifact = copy_of(REFERENCE, tmp_path)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    del manifest["cpus"], manifest["conversion"], manifest["data"]
+    (artifact / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
+    for command in (["verify", artifact], ["export", artifact], ["predict", "-m", artifact, "nothing.png"]):
+        refused = toolkit(*command)
+        assert refused.code == 4
+        assert "has format 2, this version reads 3; export its model.keras again" in refused.error_line
+    again = toolkit("export", artifact / "model.keras", "-o", artifact)
+    assert again.code == 0, again.err
+    assert json.loads((artifact / "manifest.json").read_text())["format"] == 3
+    assert toolkit("verify", artifact).code == 0
+
+
 class TestWholeRun:
     """`toolkit run` on the real data, with two epochs."""
 
