@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization zoo readme lock clean help
+.PHONY: demo test lint setup data reference benchmarks portability quantization architectures zoo readme lock clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -16,6 +16,7 @@ help:
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
 	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
 	@echo "make quantization  what portable scales cost, over five trained models"
+	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
 	@echo "make zoo         many kinds of Keras models, trained and opened from files"
 	@echo "make readme      write the measured figures and the command help into README.md"
 	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
@@ -64,6 +65,10 @@ portability: setup
 # Five models trained and exported in every form: about ten minutes.
 quantization: setup
 	$(BIN)/python benchmarks/quantization.py
+
+# Every kind of model with default options, here and on two emulated CPUs: about twenty minutes.
+architectures: setup
+	$(BIN)/python -m benchmarks.architectures --cpu
 
 # Many kinds of Keras models, trained and opened from each kind of file: about two minutes.
 zoo: setup

@@ -78,8 +78,8 @@ def _model(folder: Path, seed: int) -> dict[str, Any]:
         _toolkit("export", artifact, f"--quantize={method}", *rest, *loose, "--output", folder / "form")
         manifest = json.loads((folder / "form" / "manifest.json").read_text())
         (quantized,) = [name for name, file in manifest["files"].items() if file["kind"] in ("int8", "int4")]
-        forms[name] = manifest["parity"][quantized]
-    return {"seed": seed, "float32": manifest["parity"]["model.onnx"], "forms": forms}
+        forms[name] = manifest["parity"][quantized][0]
+    return {"seed": seed, "float32": manifest["parity"]["model.onnx"][0], "forms": forms}
 
 
 def _summary(models: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

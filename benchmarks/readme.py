@@ -1,7 +1,8 @@
-"""Writes the measured figures and the command's own help into README.md, between its markers.
+"""Writes the measured figures and the command's own help into README.md, between its markers, and into
+benchmarks/ARCHITECTURES.md.
 
     python benchmarks/readme.py              (`make readme`)
-    python benchmarks/readme.py --check      exits 1 if README.md is not what the files say
+    python benchmarks/readme.py --check      exits 1 if these are not what the files say
 
 Every figure comes from a file that a command wrote: the reference artifact's manifest and benchmarks/results/*.json.
 """
@@ -18,18 +19,18 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+ARCHITECTURES = ROOT / "benchmarks" / "ARCHITECTURES.md"
 
 
 def main() -> int:
     """Write or check; the exit code."""
-    text = README.read_text(encoding="utf-8")
-    current = render(text)
-    if "--check" in sys.argv[1:]:
-        if text != current:
-            print("README.md is not what the results say; run: make readme", file=sys.stderr)
+    pages = {README: render(README.read_text(encoding="utf-8")), ARCHITECTURES: architectures_page()}
+    for path, current in pages.items():
+        if "--check" not in sys.argv[1:]:
+            path.write_text(current, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != current:
+            print(f"{path.name} is not what the results say; run: make readme", file=sys.stderr)
             return 1
-        return 0
-    README.write_text(current, encoding="utf-8")
     return 0
 
 
@@ -43,6 +44,7 @@ def render(text: str) -> str:
         "demo": demo(),
         "portability": portability(),
         "quantization": quantization(),
+        "architectures": architectures(),
         "help": command_help(),
     }
     for name, block in blocks.items():
@@ -78,12 +80,12 @@ def machine(host: dict[str, Any]) -> str:
 def accuracy() -> str:
     """Keras, float32 and int8 of the reference artifact on the whole test set."""
     manifest = _load(ROOT / "exported" / "fashion-mnist" / "manifest.json")
-    first = next(iter(manifest["parity"].values()))
+    first = next(iter(manifest["parity"].values()))[0]
     rows = [
         ["`model.keras`", f"{first['keras_accuracy']:.2%}", "", "", f"{manifest['files']['model.keras']['bytes']:,}"]
     ]
-    for name, parity in manifest["parity"].items():
-        same = round(parity["agreement"] * parity["images"])
+    for name, (parity,) in manifest["parity"].items():
+        same = round(parity["agreement"] * parity["rows"])
         rows.append(
             [
                 f"`{name}`",
@@ -217,6 +219,74 @@ def quantization() -> str:
         f"and four a bias. Latency of one image, median ratio and 95 % interval over {times['rounds']} interleaved "
         f"rounds: {ratios}.\n\n{machine(report['host'])}."
     )
+
+
+def architectures() -> str:
+    """How many kinds of models pass with default options."""
+    report = _load(RESULTS / "architectures.json")
+    models = report["models"]
+    passed = [name for name, entry in models.items() if entry["passed"]]
+    exact = [n for n, e in models.items() if e["cpus"] and not any(c["values_differ"] for c in e["cpus"].values())]
+    missed = "; ".join(f"`{name}` misses: {', '.join(e['why'])}" for name, e in models.items() if not e["passed"])
+    faster = sum(entry["latency"]["ratio"] < 1 for entry in models.values())
+    compared = sum(bool(entry["cpus"]) for entry in models.values())
+    return (
+        f"{len(passed)} of {len(models)} kinds of models pass with default options ({missed}). The int8 files of "
+        f"{len(exact)} of {compared} gave the very same bits on an emulated Haswell and Cortex-A72 as here. int8 is "
+        f"smaller wherever weights are most of the file, but faster for {faster} only: models this small spend their "
+        f"time elsewhere. [All figures](benchmarks/ARCHITECTURES.md)."
+    )
+
+
+def architectures_page() -> str:
+    """Every kind of model, a row each."""
+    report = _load(RESULTS / "architectures.json")
+    rows = []
+    for name, entry in report["models"].items():
+        judged = [_judged(output) for output in entry["outputs"]]
+        latency = entry["latency"]
+        rows.append(
+            [
+                f"`{name}`",
+                f"{entry['float32_max_abs']:.1e}",
+                "; ".join(judged),
+                f"{entry['parameters_bytes'] / 1000:,.0f}",
+                f"{entry['size_ratio']:.2f}",
+                f"{latency['float32']:,.1f}",
+                f"{latency['ratio']:.2f} ({latency['low']:.2f} to {latency['high']:.2f})",
+                _elsewhere(entry["cpus"]),
+                ", ".join(entry["kept_float"]) or "-",
+                entry["route"],
+                "passed" if entry["passed"] else "; ".join(entry["why"]),
+            ]
+        )
+    columns = [
+        "model", "float32, max difference to Keras", "int8: labels as Keras, or relative error", "float32, kB",
+        "int8 / float32, size", "float32, p50 of a row, us", "int8 / float32, p50 (95 %)",
+        "values that differ on Haswell, Cortex-A72", "in float", "route", "gates",
+    ]  # fmt: skip
+    return (
+        "# Kinds of models\n\n"
+        "Written by `make architectures` and `make readme`. Each model of `tests/zoo` is trained for some epochs on real "
+        "or made-up rows, exported with default options (`--quantize`, portable scales) and verified on rows that it "
+        f"has not seen. Latency is `Predictor.predict` of one row in one thread, {report['rounds']} interleaved rounds "
+        f"of {report['calls']} calls, each file opened anew in each round. On the other CPUs, under emulation, the values "
+        "before each softmax are compared bit by bit, in batches and one by one.\n\n"
+        "`ad01` is MLPerf Tiny's anomaly-detection autoencoder (Keras 2, `.h5`), on rows from `benchmarks/hum.py`, since "
+        "its recordings are not ours to ship.\n\n"
+        f"{_table(columns, rows)}\n\n{machine(report['host'])}.\n"
+    )
+
+
+def _judged(output: dict[str, Any]) -> str:
+    figure = (
+        f"{output['relative_error']:.2%} error" if output["agreement"] is None else f"{output['agreement']:.2%} alike"
+    )
+    return f"{output['name']} {figure} of {output['rows']:,}"
+
+
+def _elsewhere(cpus: dict[str, Any]) -> str:
+    return "; ".join(f"{c['values_differ']:,} of {c['values']:,}" for c in cpus.values()) or "not run"
 
 
 def demo() -> str:

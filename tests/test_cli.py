@@ -280,7 +280,7 @@ def test_training_shows_a_bar_in_a_terminal(tmp_path: Path) -> None:
 
 def test_an_artifact_of_an_earlier_format_is_exported_again(tmp_path: Path) -> None:
     """Its manifest says less than today's, so that nothing can be taken from it but the model."""
-    artifact = copy_of(REFERENCE, tmp_path)
+    artifact = breaking.copy_of(REFERENCE, tmp_path)
     manifest = json.loads((artifact / "manifest.json").read_text())
     del manifest["cpus"], manifest["conversion"], manifest["data"]
     (artifact / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))

@@ -49,6 +49,17 @@ def test_a_broken_file_fails_its_gate(
     assert gate in _failed_gates(broken, name)
 
 
+def test_a_float32_file_that_fails_names_the_first_layer_that_differs(trained: Path, tmp_path: Path) -> None:
+    broken = breaking.copy_of(trained, tmp_path)
+    breaking.edit(broken, "model.onnx", breaking.perturb_one_weight)
+    finished = toolkit("verify", broken)
+    assert finished.code == 1, finished.err
+    assert "; first layer that differs: hidden_2 (its output is off by " in finished.error_line
+    assert "hidden_1 still agrees)" in finished.error_line
+    (float32, _) = json.loads((broken / "parity.json").read_text())["files"]
+    assert float32["divergence"]["layer"] == "hidden_2"
+
+
 def test_the_unbroken_copy_passes(trained: Path, tmp_path: Path) -> None:
     finished = toolkit("verify", breaking.copy_of(trained, tmp_path), "--json")
     assert finished.code == 0, finished.err

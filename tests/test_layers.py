@@ -91,7 +91,7 @@ def test_a_constant_input_uses_nothing() -> None:
 def _int8(target: Path, data: FashionMnist, source: Path = REFERENCE / "model.onnx", **recipe: Any) -> bytes:
     calibration = [{"image": data.train_images[:1000]}]
     chosen = QuantizationRecipe(**recipe)
-    quantize(source, target, chosen, calibration)
+    quantize(source, target, chosen, calibration, layers=LAYERS)
     return target.read_bytes()
 
 
@@ -299,6 +299,10 @@ def test_several_answers_each_count(tmp_path: Path, poison: str) -> None:
     # Of values alone no label is spoken.
     values = diagnose(probe, feeds, silent_step, tasks=["values", "values"])
     assert {layer.own_labels_changed for layer in values.layers} == {None}
+    # Only what failed counts.
+    alone = diagnose(probe, feeds, silent_step, tasks=["values", None])
+    assert {layer.layer: layer.own_sqnr_db for layer in alone.layers}["kind"] == BEST_DB
+    assert alone.layers[0].layer == (poison if poison != "kind" else alone.layers[0].layer) != "kind"
     # The large values' signal does not drown the classes' noise.
     assert by_name["kind"].own_sqnr_db < 60
 

@@ -179,9 +179,7 @@ def test_a_verdict_that_holds_goes_into_the_manifest(tmp_path: Path, fashion_mni
     few = dataclasses.replace(
         fashion_mnist, test_images=fashion_mnist.test_images[:300], test_labels=fashion_mnist.test_labels[:300]
     )
-    report = verify_artifact(
-        artifact, None, lambda: few, Limits(), nothing, nothing, OtherCpus(choose(["nehalem"]))
-    )
+    report = verify_artifact(artifact, None, lambda: few, Limits(), nothing, nothing, OtherCpus(choose(["nehalem"])))
     assert report.passed
     write_cpu_records(artifact, report)
     cpus = load_manifest(artifact).cpus

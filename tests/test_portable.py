@@ -135,9 +135,10 @@ def test_portable_files_cannot_saturate_and_plain_ones_can(
 def test_the_reference_file_cannot_saturate() -> None:
     finished = toolkit("inspect", REFERENCE, "--json")
     assert finished.code == 0, finished.err
-    int8, float32 = json.loads(finished.out)
-    assert (int8["can_saturate"], len(int8["layers"])) == (False, 3)
-    assert (float32["can_saturate"], float32["layers"]) == (False, [])
+    int8, float32, keras = json.loads(finished.out)["files"]
+    assert (int8["saturation"]["can_saturate"], len(int8["saturation"]["layers"])) == (False, 3)
+    assert (float32["saturation"]["can_saturate"], float32["saturation"]["layers"]) == (False, [])
+    assert "saturation" not in keras
 
 
 def test_inspect_names_the_layers_of_any_file(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
@@ -222,10 +223,11 @@ def test_inspect_sees_through_every_form_of_a_layer(tmp_path: Path, form: str) -
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), tmp_path / "m.onnx")
     finished = toolkit("inspect", tmp_path / "m.onnx", "--json")
     assert finished.code == 0, finished.err
-    (file,) = json.loads(finished.out)
-    assert file["can_saturate"] is True
-    assert [layer["load"] for layer in file["layers"]] == [int(pair_load(weights).max())]
-    assert file["unread"] == []
+    (file,) = json.loads(finished.out)["files"]
+    found = file["saturation"]
+    assert found["can_saturate"] is True
+    assert [layer["load"] for layer in found["layers"]] == [int(pair_load(weights).max())]
+    assert found["unread"] == []
 
 
 def test_inspect_refuses_what_is_no_model_in_one_line(tmp_path: Path) -> None:
@@ -265,6 +267,6 @@ def test_inspect_does_not_vouch_for_weights_that_it_cannot_see(tmp_path: Path) -
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), tmp_path / "m.onnx")
     finished = toolkit("inspect", tmp_path / "m.onnx", "--json")
     assert finished.code == 0, finished.err
-    (file,) = json.loads(finished.out)
-    assert (file["can_saturate"], file["unread"]) == (None, ["y"])
+    (file,) = json.loads(finished.out)["files"]
+    assert (file["saturation"]["can_saturate"], file["saturation"]["unread"]) == (None, ["y"])
     assert "nothing can saturate" not in toolkit("inspect", tmp_path / "m.onnx").out

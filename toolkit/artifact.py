@@ -217,10 +217,10 @@ class CpuRecord:
         cpu, architecture, emulator: what was emulated, by what.
         python, numpy, onnxruntime: the versions that ran there.
         images: how many were compared.
-        labels_differ: how many of them get another label there.
+        labels_differ: how many of them get another label there; None where there are none.
         logits_differ: values in front of the softmax with other bits there.
         logits_max_abs, probabilities_max_abs: largest differences.
-        accuracy: there.
+        accuracy: there; None where the right labels are not known.
     """
 
     cpu: str
@@ -230,11 +230,11 @@ class CpuRecord:
     numpy: str
     onnxruntime: str
     images: int
-    labels_differ: int
+    labels_differ: int | None
     logits_differ: int
     logits_max_abs: float
     probabilities_max_abs: float
-    accuracy: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from toolkit.verification.divergence import Divergence, find_divergence
 from toolkit.verification.layers import LayerReport, diagnose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,7 +29,12 @@ ROWS_COMPARED = 16  # every inner tensor of theirs is kept
 
 
 def error_by_layer(
-    folder: Path, layers: Sequence[str], manifest: Manifest, rows: Mapping[str, NDArray[Any]], step: Step
+    folder: Path,
+    layers: Sequence[str],
+    manifest: Manifest,
+    rows: Mapping[str, NDArray[Any]],
+    step: Step,
+    outputs: Collection[str] | None = None,
 ) -> LayerReport:
     """Where the int8 file loses what it loses, on a seeded choice of test rows; no error leaves this function.
 
@@ -39,6 +44,7 @@ def error_by_layer(
         manifest: of the folder.
         rows: the test rows as the files take them, by input name.
         step: told of the progress.
+        outputs: the files' outputs to judge layers by (``failing`` of the file's report); None: all.
 
     Returns:
         The report; where the files do not allow one, it says why (``unknown``).
@@ -53,7 +59,10 @@ def error_by_layer(
         chosen = _chosen(rows, ROWS_DYNAMIC if probe.dynamic else ROWS)
         recipe = manifest.quantization.recipe if manifest.quantization else {}
         calibration = None if probe.dynamic else recipe.get("calibration_images")
-        tasks = [str(getattr(output, "task", None) or "classification") for output in manifest.outputs]
+        tasks = [
+            str(output.task or "classification") if outputs is None or output.name in outputs else None
+            for output in manifest.outputs
+        ]
         batch = next((i.shape[0] for i in manifest.inputs if i.shape and isinstance(i.shape[0], int)), None)
         return diagnose(probe, chosen, step, calibration, tasks=tasks, batch=batch)
     except Exception as error:  # noqa: BLE001 - the verdict stands without it, and must not be lost for it

@@ -29,7 +29,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "tune": (tune.tune, "Choose a quantization by measurement on this machine"),
     "verify": (verify.verify, "Exported files against Keras on the whole test set"),
     "predict": (predict.predict, "Say what is in images"),
-    "inspect": (inspect.inspect, "Whether int8 sums can saturate on some CPU, and in which layers"),
+    "inspect": (inspect.inspect, "What is in a model: layers, sizes, contract, saturation, a picture"),
     "bench": (bench.bench, "Latency, throughput, cold start, memory on this machine"),
 }
 

@@ -62,7 +62,11 @@ EarlyStopping = Annotated[
     typer.Option(help="Stop after this many epochs without a better validation loss; 0: never.  [default: 0]"),
 ]
 MaxDifference = Annotated[
-    float | None, typer.Option(help="Gate, float32: largest difference of a probability to Keras.  [default: 1e-05]")
+    float | None,
+    typer.Option(
+        help="Gate, float32: largest difference to Keras, of values as a share of the largest.  "
+        "[default: 1e-05, of values 1e-04]"
+    ),
 ]
 MinAgreement = Annotated[
     float | None, typer.Option(help="Gate, int8: least share of labels equal to Keras'.  [default: 0.98]")
@@ -184,6 +188,7 @@ def limits_from(
 
     given = {
         "float32_max_abs": max_difference,
+        "float32_values": max_difference,
         "int8_min_agreement": min_agreement,
         "int8_max_accuracy_drop": max_accuracy_drop,
         "int8_max_relative_error": max_relative_error,

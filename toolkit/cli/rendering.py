@@ -104,8 +104,8 @@ def _print_output(report: VerificationReport, reference: KerasOutput, *, alone: 
         label = file.name if len({each.name for each, _ in found}) == len(found) else f"{file.name} {output.name}"
         rows.append([label, *_figures_of(output, known=known)])
         for change in output.metrics:
-            rows[-1] += [f"{change.exported:.4g}", f"{change.change:+.2%}"]
-        rows[-1].append("passed" if file.passed else "FAILED")
+            rows[-1] += [f"{change.exported:.4g}", f"{round(change.change, 4) + 0:+.2%}"]
+        rows[-1].append("passed" if file.passes(output) else "FAILED")
     shown = "" if alone and reference.task == "classification" else f", output {reference.name} ({reference.task})"
     print_table(f"Verification on the {report.data}{shown}", columns, rows, to_stderr=to_stderr)
 
@@ -176,21 +176,29 @@ def _figure(value: float | None, form: str) -> str:
 
 
 def _print_cpus(report: VerificationReport, *, to_stderr: bool) -> None:
-    rows = [
-        [
-            f"{file.name} on {check.where.cpu}",
-            _figure(check.accuracy, ".2%"),
-            "n/a" if check.labels_differ is None else f"{check.images - check.labels_differ:,} of {check.images:,}",
-            f"{check.logits - check.logits_differ:,} of {check.logits:,}",
-            f"{check.logits_max_abs:.1e}",
-            f"{check.probabilities_max_abs:.1e}",
-        ]
-        for file in report.files
-        for check in file.cpus
-    ]
-    if rows:
-        columns = ["", "accuracy", "labels as here", "logits bit-equal", "max diff", "of probabilities"]
-        print_table("On other CPUs (emulated), beside this machine", columns, rows, to_stderr=to_stderr)
+    found = [(file, check) for file in report.files for check in file.cpus]
+    if not found:
+        return
+    accurate = any(check.accuracy is not None for _, check in found)
+    decided = any(check.labels_differ is not None for _, check in found)
+    rows = []
+    for file, check in found:
+        same = None if check.labels_differ is None else check.images - check.labels_differ
+        rows.append(
+            [
+                f"{file.name} on {check.where.cpu}",
+                *([_figure(check.accuracy, ".2%")] if accurate else []),
+                *(["n/a" if same is None else f"{same:,} of {check.images:,}"] if decided else []),
+                f"{check.logits - check.logits_differ:,} of {check.logits:,}",
+                f"{check.logits_max_abs:.1e}",
+                f"{check.probabilities_max_abs:.1e}",
+            ]
+        )
+    columns = ["", *(["accuracy"] if accurate else []), *(["labels as here"] if decided else [])]
+    columns += (
+        ["logits bit-equal", "max diff", "of probabilities"] if decided else ["bit-equal", "max diff", "of largest"]
+    )
+    print_table("On other CPUs (emulated), beside this machine", columns, rows, to_stderr=to_stderr)
 
 
 def _print_flips(name: str, found: list[Flip], count: int, names: Sequence[str] | None, *, to_stderr: bool) -> None:

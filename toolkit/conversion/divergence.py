@@ -24,10 +24,19 @@ __all__ = ["GraphTensors", "LayerCall", "all_layers", "all_tensors"]
 
 @dataclass(frozen=True, eq=False)
 class LayerCall:
-    """One call of a layer: its name (OUTER/INNER in nested models), class, output, and the calls it took outputs of."""
+    """One call of a layer.
+
+    Attributes:
+        name: OUTER/INNER in nested models.
+        kind: its class.
+        linear: it has weights or constants, and no activation behind them.
+        value: its output.
+        sources: the calls, by index, whose outputs it took.
+    """
 
     name: str
     kind: str
+    linear: bool
     value: NDArray[Any]
     sources: tuple[int, ...]
 
@@ -58,7 +67,7 @@ def all_layers(source: SourceModel, rows: Mapping[str, NDArray[Any]]) -> list[La
         sources = tuple(dict.fromkeys(made[id(each)] for each in tf.nest.flatten(given) if id(each) in made))
         alive.append((given, answer))
         if len(tensors) == 1 and id(tensors[0]) not in made:  # Dropout hands on what it was given
-            calls.append(LayerCall(name, type(layer).__name__, np.asarray(tensors[0]), sources))
+            calls.append(LayerCall(name, type(layer).__name__, _is_linear(layer), np.asarray(tensors[0]), sources))
             made[id(tensors[0])] = len(calls) - 1
 
     with _watched(source.keras, "", watch):
@@ -68,6 +77,12 @@ def all_layers(source: SourceModel, rows: Mapping[str, NDArray[Any]]) -> list[La
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ModelError(f"the model '{source.name}' does not run layer by layer: {reason}") from error
     return calls
+
+
+def _is_linear(layer: Any) -> bool:
+    if type(layer).__name__ in ("BatchNormalization", "Normalization", "Rescaling"):
+        return True
+    return getattr(getattr(layer, "activation", None), "__name__", "") == "linear"
 
 
 @contextmanager

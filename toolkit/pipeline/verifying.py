@@ -310,7 +310,8 @@ def verify_files(
         except InputError as error:
             raise ModelError(f"{path} does not take the test rows ({error}); export it again") from error
         if file.kind == "int8" and (layers or file.loses_too_much):
-            found = error_by_layer(folder, reference.source.layers, manifest, rows.inputs, step)
+            outputs = file.failing
+            found = error_by_layer(folder, reference.source.layers, manifest, rows.inputs, step, outputs)
             file = dataclasses.replace(file, layers=found)
         if file.leaves_keras:
             worst = [output.parity.worst_row for output in file.outputs]

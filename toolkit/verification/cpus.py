@@ -207,6 +207,7 @@ def judge_cpu(kind: str, check: CpuCheck, limits: Limits) -> list[Gate]:
         gates.append(at_most(f"labels that differ on {cpu}", check.labels_differ, 0))
     if check.exact:
         gates.append(at_most(f"logits that differ on {cpu}", check.logits_differ, 0))
-    largest = limits.float32_max_abs if check.exact or kind == "float32" else COMPUTED_SCALES_MAX_ABS
+    same = limits.float32_values if check.labels_differ is None else limits.float32_max_abs
+    largest = same if check.exact or kind == "float32" else COMPUTED_SCALES_MAX_ABS
     gates.append(at_most(f"largest difference on {cpu}", check.probabilities_max_abs, largest))
     return gates

@@ -5,7 +5,8 @@ first, drop dimensions of size one, and join layers (batch normalization into th
 
 - values are compared over every order of the axes that gives the layer's shape;
 - a layer of which a later layer's output is right is taken as right, or as joined with that one;
-- a layer that differs and has no tensor under its name is named together with the layer behind it that has one.
+- a layer that differs and has no tensor under its name, or one that is right but for a scale and a shift a channel
+  (which converters write into a neighbour's weights), is named together with the layer behind it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class LayerOutput(Protocol):
     @property
     def kind(self) -> str:
         """Its class."""
+
+    @property
+    def linear(self) -> bool:
+        """It has weights or constants, and no activation behind them."""
 
     @property
     def value(self) -> NDArray[Any]:
@@ -130,12 +135,16 @@ def find_divergence(layers: Sequence[LayerOutput], graph: Graph) -> Divergence:
         + [name for name in candidates[index] if name in graph.outputs and not users[index]]
         for index, layer in enumerate(layers)
     ]
-    chain = _chain(wrong, own, users)
+    moved = [
+        bool(own[index])
+        and layer.linear
+        and any(_takes_in(layers[user].kind) for user in users[index])
+        and _is_shifted(layer.value, graph.values[own[index][-1]])
+        for index, layer in enumerate(layers)
+    ]
+    chain = _chain(wrong, own, users, moved)
     last = chain[-1]
-    if len(users[last]) == 1 and layers[users[last][0]].kind == "BatchNormalization":
-        last = users[last][0]  # a converter writes it into the layer's own operator
-        chain.append(last)
-    shown = [name for index in chain for name in own[index] if index == last] or own[chain[0]] or candidates[last]
+    shown = next((own[index] for index in reversed(chain) if own[index]), candidates[last])
     difference = _difference(layers[last].value, graph.values[shown[-1]]) if shown else math.inf
     before = dict.fromkeys(layers[index].name for index in _agreeing_before(chain[0], layers, agrees))
     names = dict.fromkeys(layers[index].name for index in chain)
@@ -149,17 +158,47 @@ def _is_of(layer: LayerOutput, names: Iterable[str], known: Container[str]) -> b
     return wanted in parts or any(re.sub(r"_\d+$", "", part) == wanted for part in parts if part not in known)
 
 
-def _chain(wrong: Sequence[int], own: Sequence[Sequence[str]], users: Sequence[Sequence[int]]) -> list[int]:
-    """The first call that differs and, while these have no tensor of their own, those that it reaches."""
+def _chain(
+    wrong: Sequence[int], own: Sequence[Sequence[str]], users: Sequence[Sequence[int]], moved: Sequence[bool]
+) -> list[int]:
+    """The first call that differs, and those behind it that a converter may have joined with it.
+
+    It goes on while a call has no tensor of its own, or one that is its output but for a scale and a shift a channel
+    (``moved``): these were written into the neighbour's weights, and it may be the neighbour that is wrong.
+    """
     chain = [wrong[0]]
     if not any(own):  # a file with names of another kind
         return chain
-    while not own[chain[-1]]:
+    while moved[chain[-1]] or not own[chain[-1]]:
         after = [index for index in users[chain[-1]] if index in wrong]
         if not after:
             break
         chain.append(after[0])
+        if moved[chain[-2]] and not own[chain[-1]]:
+            break
     return chain
+
+
+def _takes_in(kind: str) -> bool:
+    """Layers of a class have weights that a scale and a shift in front of them can be written into."""
+    return kind in ("Dense", "BatchNormalization") or "Conv" in kind
+
+
+def _is_shifted(value: NDArray[Any], array: NDArray[Any]) -> bool:
+    """A tensor is a layer's output but for a scale and a shift for each channel (the last axis)."""
+    exact = np.squeeze(value).astype(np.float64)
+    if exact.ndim < 2 or not (np.isfinite(exact).all() and np.isfinite(array).all()):
+        return False
+    channels = exact.reshape(-1, exact.shape[-1])
+    centred = channels - channels.mean(axis=0)
+    for form in _forms(np.squeeze(array), exact.shape):
+        found = form.reshape(channels.shape).astype(np.float64)
+        found = found - found.mean(axis=0)
+        size = np.square(found).sum(axis=0)
+        scale = np.divide((found * centred).sum(axis=0), size, out=np.zeros_like(size), where=size > 0)
+        if np.abs(centred - scale * found).max() <= TOLERANCE * np.abs(channels).max():
+            return True
+    return False
 
 
 def _agreeing_before(index: int, layers: Sequence[LayerOutput], agrees: Sequence[bool]) -> Iterator[int]:

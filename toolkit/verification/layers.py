@@ -172,10 +172,10 @@ class _Change:
     """What quantizing a part of the model does to its answers.
 
     Args:
-        tasks: of each answer.
+        tasks: of each answer; None for one that does not count.
     """
 
-    def __init__(self, tasks: Sequence[str]) -> None:
+    def __init__(self, tasks: Sequence[str | None]) -> None:
         # The noise of a small answer must not drown in the signal of a large one.
         self.ratios: list[NoiseRatio] = []
         self._tasks = tasks
@@ -184,7 +184,9 @@ class _Change:
     def add(self, exact: Sequence[NDArray[Any]], quantized: Sequence[NDArray[Any]], images: int) -> None:
         changed = np.zeros(images, bool)
         parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
-        for task, *answers in zip(self._tasks, exact, quantized, strict=True):
+        for task, *answers in zip(self._tasks, exact, quantized, strict=True):  # flat arrays
+            if task is None:
+                continue
             one, other = (each.reshape(images, -1) for each in answers)
             if task in DECISIONS:
                 changed |= (_labels(task, one) != _labels(task, other)).any(axis=1)
@@ -218,13 +220,14 @@ def _labels(task: str, answers: NDArray[Any]) -> NDArray[Any]:
     return answers.argmax(axis=1)[:, None] if task == "classification" else answers >= 0
 
 
-def _tasks(tasks: Sequence[str] | None, answers: int, *, classifies: bool) -> list[str]:
+def _tasks(tasks: Sequence[str | None] | None, answers: int, *, classifies: bool) -> list[str | None]:
     """The task of each answer. Probabilities and the logits behind them are two outputs and one answer."""
     if tasks is None:
         return [DECISIONS[0] if classifies else VALUES] * answers
     if len(tasks) == answers:
         return list(tasks)
-    return [tasks[0] if len(set(tasks)) == 1 else VALUES] * answers
+    named = {task for task in tasks if task is not None}
+    return [named.pop() if len(named) == 1 else VALUES] * answers
 
 
 def _rank(changed: float | None, db: float, images: int) -> tuple[float, float]:
@@ -241,7 +244,7 @@ def diagnose(
     step: Step,
     calibration_images: int | None = None,
     *,
-    tasks: Sequence[str] | None = None,
+    tasks: Sequence[str | None] | None = None,
     batch: int | None = None,
 ) -> LayerReport:
     """Error by layer of an int8 file, worst first; memory does not grow with the number of rows.
@@ -251,7 +254,8 @@ def diagnose(
         feeds: each input by name, the rows along its first dimension.
         step: told of the rows done, of rows times runs.
         calibration_images: how many the file's ranges were taken from; None if there were none or it is not known.
-        tasks: of the files' outputs (see `toolkit.verification.parity`); None: classes, if the probe says so.
+        tasks: of the files' outputs (see `toolkit.verification.parity`), None for one that layers are not judged by;
+            None: classes, if the probe says so.
         batch: the files' batch size, if it is fixed; rows that do not fill one are left out.
 
     Raises:

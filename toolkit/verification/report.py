@@ -84,6 +84,19 @@ class FileReport:
         """Every gate held."""
         return all(gate.passed for gate in self.gates)
 
+    def passes(self, output: OutputReport) -> bool:
+        """Every gate held that is about this output, or about no other one."""
+        others = [each.name for each in self.outputs if each.name != output.name]
+        return all(gate.passed for gate in self.gates if not any(gate.name.startswith(f"{name}: ") for name in others))
+
+    @property
+    def failing(self) -> list[str]:
+        """Outputs of which a gate that quantization can fail did not hold; all outputs, if there are none such."""
+        outputs = [output.name for output in self.outputs]
+        gates = [gate for gate in self.gates if gate.of_quantization and not gate.passed]
+        found = [name for name in outputs if any(gate.name.startswith(f"{name}: ") for gate in gates)]
+        return found or outputs
+
     @property
     def loses_too_much(self) -> bool:
         """It is int8, and that cost more than the limits allow."""

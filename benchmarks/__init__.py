@@ -1,0 +1,1 @@
+"""Measurements and comparisons, each a script; results are in results/."""
