@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.keras_model import open_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RATE, FRAME, STEP, BANDS, SIDE = 16_000, 1024, 512, 128, 5
 CLIPS, SECONDS, CALIBRATION, TEST = 12, 10, 1500, 1000

@@ -1,5 +1,6 @@
-"""Writes the measured figures and the command's own help into README.md, between its markers, and into
-benchmarks/ARCHITECTURES.md.
+"""Writes the measured figures and the command's own help where people read them.
+
+That is README.md, between its markers, and benchmarks/ARCHITECTURES.md.
 
     python benchmarks/readme.py              (`make readme`)
     python benchmarks/readme.py --check      exits 1 if these are not what the files say
@@ -267,13 +268,13 @@ def architectures_page() -> str:
     ]  # fmt: skip
     return (
         "# Kinds of models\n\n"
-        "Written by `make architectures` and `make readme`. Each model of `tests/zoo` is trained for some epochs on real "
-        "or made-up rows, exported with default options (`--quantize`, portable scales) and verified on rows that it "
-        f"has not seen. Latency is `Predictor.predict` of one row in one thread, {report['rounds']} interleaved rounds "
-        f"of {report['calls']} calls, each file opened anew in each round. On the other CPUs, under emulation, the values "
-        "before each softmax are compared bit by bit, in batches and one by one.\n\n"
-        "`ad01` is MLPerf Tiny's anomaly-detection autoencoder (Keras 2, `.h5`), on rows from `benchmarks/hum.py`, since "
-        "its recordings are not ours to ship.\n\n"
+        "Written by `make architectures` and `make readme`. Each model of `tests/zoo` is trained for some epochs on "
+        "real or made-up rows, exported with default options (`--quantize`, portable scales) and verified on rows that "
+        f"it has not seen. Latency is `Predictor.predict` of one row in one thread, {report['rounds']} interleaved rounds "
+        f"of {report['calls']} calls, each file opened anew in each round. On the other CPUs, under emulation, the "
+        "values before each softmax are compared bit by bit, in batches and one by one.\n\n"
+        "`ad01` is MLPerf Tiny's anomaly-detection autoencoder (Keras 2, `.h5`), on rows from `benchmarks/hum.py`, "
+        "since its recordings are not ours to ship.\n\n"
         f"{_table(columns, rows)}\n\n{machine(report['host'])}.\n"
     )
 
