@@ -33,7 +33,7 @@ def path_of(name: str, layers: Sequence[str]) -> tuple[str, str]:
     Returns:
         The layer as OUTER/INNER, "" where there is none, and what stands behind it.
     """
-    parts = re.sub(r"(__\d+)?(:\d+)?$", "", name).split("/")
+    parts = re.sub(r"(__\d+)*(:\d+)?$", "", name).split("/")
     known = set(layers)
     beginnings = {layer[:at] for layer in layers for at in range(len(layer) + 1) if layer[at : at + 1] in ("", "/")}
     for start in range(len(parts)):
@@ -136,8 +136,9 @@ class _Names:
     def layer(self, weight: str, node: onnx.NodeProto) -> str:
         """The Keras layer of a weight."""
         found = self._scopes.get(_scope(weight)) or layer_of(weight, self._layers)
-        found = found or layer_of(node.output[0], self._layers) or self.plain(node.output[0]).rpartition("/")[0]
-        return found or node.op_type.lower()
+        named = (*node.output, *node.input[2:])  # the converter may call a layer's bias after it, and nothing else
+        found = found or next(filter(None, (layer_of(name, self._layers) for name in named)), "")
+        return found or self.plain(node.output[0]).rpartition("/")[0] or node.op_type.lower()
 
     def layer_around(self, node: onnx.NodeProto) -> str:
         """The Keras layer of a node that bears no name of it: that of what takes its outputs, or gives its inputs."""
