@@ -34,7 +34,7 @@ def path_of(name: str, layers: Sequence[str]) -> tuple[str, str]:
     Returns:
         The layer as OUTER/INNER, "" where there is none, and what stands behind it.
     """
-    parts = re.sub(r"(__\d+)?(:\d+)?$", "", name).split("/")
+    parts = re.sub(r"(__\d+)*(:\d+)?$", "", name).split("/")
     known = set(layers)
     beginnings = {layer[:at] for layer in layers for at in range(len(layer) + 1) if layer[at : at + 1] in ("", "/")}
     for start in range(len(parts)):
@@ -138,7 +138,8 @@ class _Names:
     def layer(self, weight: str, node: onnx.NodeProto) -> str:
         """The Keras layer of a weight."""
         found = self._scopes.get(_scope(weight)) or layer_of(weight, self._layers)
-        found = found or layer_of(node.output[0], self._layers)
+        named = (*node.output, *node.input[2:])  # the converter may call a layer's bias after it, and nothing else
+        found = found or next(filter(None, (layer_of(name, self._layers) for name in named)), "")
         if not found:  # a SavedModel has no layers, but scopes that were called after them
             read = _scope(weight) != weight.partition(":")[0]
             found = self.plain(_scope(weight)) if read else self.plain(node.output[0]).rpartition("/")[0]
