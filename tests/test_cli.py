@@ -67,7 +67,7 @@ def test_no_arguments_shows_the_help() -> None:
         (["export", "exported/fashion-mnist", "--per-channel"], 2, "would do nothing"),
         (["export", "exported/fashion-mnist", "--min-agreement", "0.9"], 2, "--min-agreement would do nothing"),
         (["verify", "exported/fashion-mnist", "--json", "--flips", "3"], 2, "--flips does nothing"),
-        (["export", "exported/fashion-mnist", "--input", "int64"], 2, "expected uint8 or float32"),
+        (["export", "exported/fashion-mnist", "--input", "int64"], 2, "expected uint8, int8 or float32"),
         (
             ["export", "exported/fashion-mnist", "--quantize", "dynamic", "--calibration-images", "9"],
             2,
@@ -278,6 +278,22 @@ def test_training_shows_a_bar_in_a_terminal(tmp_path: Path) -> None:
     assert b"epoch 2/2" in shown
 
 
+def test_an_artifact_of_an_earlier_format_is_exported_again(tmp_path: Path) -> None:
+    """Its manifest says less than today's, so that nothing can be taken from it but the model."""
+    artifact = breaking.copy_of(REFERENCE, tmp_path)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    del manifest["cpus"], manifest["conversion"], manifest["data"]
+    (artifact / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
+    for command in (["verify", artifact], ["export", artifact], ["predict", "-m", artifact, "nothing.png"]):
+        refused = toolkit(*command)
+        assert refused.code == 4
+        assert "has format 2, this version reads 3; export its model.keras again" in refused.error_line
+    again = toolkit("export", artifact / "model.keras", "-o", artifact)
+    assert again.code == 0, again.err
+    assert json.loads((artifact / "manifest.json").read_text())["format"] == 3
+    assert toolkit("verify", artifact).code == 0
+
+
 class TestWholeRun:
     """`toolkit run` on the real data, with two epochs."""
 
@@ -311,8 +327,12 @@ class TestWholeRun:
         manifest = json.loads((trained / "manifest.json").read_text())
         assert manifest["training"]["recipe"]["epochs"] == 2
         assert manifest["training"]["validation_accuracy"] > 0.8
-        assert manifest["parity"]["model.onnx"]["agreement"] == 1.0
-        assert manifest["parity"]["model.int8.onnx"]["accuracy"] > 0.8
+        parity = manifest["parity"]
+        assert [(row["output"], row["task"]) for rows in parity.values() for row in rows] == (
+            [("probabilities", "classification")] * 2
+        )
+        assert parity["model.onnx"][0]["agreement"] == 1.0
+        assert parity["model.int8.onnx"][0]["accuracy"] > 0.8
         with (trained / "history.csv").open() as file:
             assert len(list(csv.DictReader(file))) == 2
         assert len(list((trained / "samples").iterdir())) == 10

@@ -11,11 +11,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from tests.conftest import REFERENCE
+from tests.conftest import REFERENCE, toolkit
+from tests.exporting import PIXEL_CLASSES, PIXELS, answers_to, export_model
 from toolkit.conversion.recipe import QuantizationRecipe
 from toolkit.data import CLASS_NAMES
 from toolkit.errors import ModelError
-from toolkit.keras_model import import_keras, load_keras, predict_keras
+from toolkit.keras_model import import_keras, load_keras
 from toolkit.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -41,19 +42,20 @@ def keras_model() -> Any:
 
 
 def _export(model: Any, path: Path, input_dtype: str = "uint8") -> Path:
-    from toolkit.conversion.keras_to_onnx import export_float32
-
-    export_float32(model, path, class_names=CLASS_NAMES, source_sha256="0" * 64, input_dtype=input_dtype)
+    export_model(model, path, PIXELS if input_dtype == "uint8" else None, PIXEL_CLASSES)
     return path
+
+
+def _keras_probabilities(model: Any, images: np.ndarray) -> np.ndarray:
+    (probabilities,) = answers_to(model, {"image": images}, PIXELS).values()
+    return probabilities
 
 
 def _quantize(source: Path, target: Path, calibration: np.ndarray, **recipe: Any) -> Any:
     from toolkit.conversion.quantize import quantize
 
     batches = ({"image": calibration[i : i + 100]} for i in range(0, max(len(calibration), 1), 100))
-    return quantize(
-        source, target, QuantizationRecipe(**recipe), batches, class_names=CLASS_NAMES, source_sha256="0" * 64
-    )
+    return quantize(source, target, QuantizationRecipe(**recipe), batches)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
@@ -128,7 +130,7 @@ def test_every_form_agrees_with_keras(
     keras_model: Any, fashion_mnist: FashionMnist, tmp_path: Path, input_dtype: str, method: str, per_channel: bool
 ) -> None:
     images = fashion_mnist.test_images[:1000]
-    expected = predict_keras(keras_model, images)
+    expected = _keras_probabilities(keras_model, images)
     given = images if input_dtype == "uint8" else images.astype("float32") / np.float32(255)
     train = fashion_mnist.train_images[:500]
     calibration = train if input_dtype == "uint8" else train.astype("float32") / np.float32(255)
@@ -168,23 +170,34 @@ def test_raw_pixels_and_scaled_pixels_quantize_to_the_same_answers(
 def test_layers_without_bias_are_quantized_too(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
     keras = import_keras()
     keras.utils.set_random_seed(3)
-    layers = [keras.layers.Input((28, 28)), keras.layers.Flatten()]
+    layers = [keras.layers.Input((28, 28), name="image"), keras.layers.Flatten()]
     layers += [keras.layers.Dense(16, activation="relu", use_bias=False), keras.layers.Dense(10, activation="softmax")]
     model = keras.Sequential(layers)
     float32 = _export(model, tmp_path / "model.onnx")
     result = _quantize(float32, tmp_path / "model.int8.onnx", fashion_mnist.train_images[:200])
     assert not {"Cast", "Mul"} & set(result.file.operators)
     images = fashion_mnist.test_images[:500]
-    expected = predict_keras(model, images).argmax(axis=1)
+    expected = _keras_probabilities(model, images).argmax(axis=1)
     assert (Predictor(result.file.path).predict_batch(images).labels == expected).mean() >= 0.95
 
 
-def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
+def test_a_model_of_another_shape_needs_rows_of_its_own(tmp_path: Path) -> None:
+    """Nothing is known of its inputs, so no data is made up for its ranges."""
     keras = import_keras()
-    model = keras.Sequential([keras.layers.Input((640,)), keras.layers.Dense(10, activation="softmax")])
-    with pytest.raises(ModelError, match=r"maps \(None, 640\) to \(None, 10\)"):
-        _export(model, tmp_path / "model.onnx")
-    assert list(tmp_path.iterdir()) == []
+    model = keras.Sequential([keras.layers.Input((640,), name="x"), keras.layers.Dense(10, activation="softmax")])
+    model.save(tmp_path / "other.keras")
+    out = tmp_path / "out"
+    refused = toolkit("export", tmp_path / "other.keras", "--quantize", "-o", out)
+    assert refused.code == 2
+    assert "static int8 takes the ranges of activations from data, and none was given: give --calibration FILE" in (
+        refused.error_line
+    )
+    assert not out.exists()
+    np.savez(tmp_path / "rows.npz", x=np.random.default_rng(0).random((64, 640), np.float32))
+    rows = ("--calibration", tmp_path / "rows.npz", "--test", tmp_path / "rows.npz")
+    finished = toolkit("export", tmp_path / "other.keras", "--quantize", *rows, "-o", out)
+    assert finished.code == 0, finished.err
+    assert Predictor(out).predict_batch({"x": np.zeros((3, 640), np.float32)}).labels is not None
 
 
 def test_nan_weights_are_refused(keras_model: Any, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""Error by layer: the figures by hand and against the runtime's own, and poisonous layers named."""
+"""Error by layer: the figures by hand and against the runtime's own."""
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, qdq_loss_debug, quantize_static
 
 from tests import breaking
-from tests.conftest import REFERENCE, Finished, toolkit
+from tests.conftest import REFERENCE
 from toolkit.conversion.layer_activations import LayerProbe
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
 from toolkit.errors import ModelError
-from toolkit.keras_model import load_keras, predict_keras
 from toolkit.progress import silent_step
 from toolkit.verification.layers import LayerReport, diagnose
 from toolkit.verification.noise import BEST_DB, InputRange, NoiseRatio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -338,8 +335,8 @@ def test_no_error_leaves_the_diagnosis(
 
     monkeypatch.setattr("toolkit.conversion.layer_activations.LayerProbe", fails)
     folder = breaking.copy_of(REFERENCE, tmp_path)
-    model, rows = load_keras(folder / "model.keras"), {"image": fashion_mnist.test_images}
-    report = diagnosis.error_by_layer(folder, model, artifact.load_manifest(folder), rows, silent_step)
+    rows = {"image": fashion_mnist.test_images}
+    report = diagnosis.error_by_layer(folder, LAYERS, artifact.load_manifest(folder), rows, silent_step)
     assert (report.unknown, report.layers) == ("MemoryError", [])
 
 
@@ -358,183 +355,3 @@ def test_files_that_do_not_belong_together_are_refused(fashion_mnist: FashionMni
         LayerProbe((tmp_path / "other.onnx").read_bytes(), int8, LAYERS)
     with pytest.raises(ModelError, match="no layer whose 8-bit inputs are understood"):
         LayerProbe(int8, (tmp_path / "other.onnx").read_bytes(), LAYERS)
-
-
-# Poisonous layers, through the installed command. Each leaves the float model nearly as it was.
-
-
-def _one_huge_weight(weights: list[NDArray[np.float32]]) -> None:
-    """The first hidden unit of layer 1 never fires; what layer 2 makes of it is 100 times the rest, and never used."""
-    weights[0][:, 0], weights[1][0] = 0, -1
-    weights[2][0, 0] = 100 * np.abs(weights[2]).max()
-
-
-def _one_huge_unit(weights: list[NDArray[np.float32]]) -> None:
-    """The first hidden unit of layer 1 always answers 1,000, and nobody listens."""
-    weights[0][:, 0], weights[1][0] = 0, 1000
-    weights[2][0, :] = 0
-
-
-def _scaled_unit(weights: list[NDArray[np.float32]]) -> None:
-    """The first hidden unit answers 1,000 times as much and is listened to 1,000 times less: the same function."""
-    weights[0][:, 0] *= 1000
-    weights[1][0] *= 1000
-    weights[2][0, :] /= 1000
-
-
-def _unseen_units(data: FashionMnist) -> Callable[[list[NDArray[np.float32]]], None]:
-    """Units of layer 2 that the one calibration image leaves at 0 answer 20 times as much: the same function."""
-    chosen = np.random.default_rng(0).permutation(len(data.train_images))[:1]
-    pixels = data.train_images[chosen].reshape(1, -1).astype(np.float32) / 255
-
-    def poison(weights: list[NDArray[np.float32]]) -> None:
-        first = np.maximum(pixels @ weights[0] + weights[1], 0)
-        silent = (first @ weights[2] + weights[3])[0] <= 0
-        assert silent.sum() > 20
-        weights[2][:, silent] *= 20
-        weights[3][silent] *= 20
-        weights[4][silent] /= 20
-
-    return poison
-
-
-def _poisoned(poison: Callable[[list[NDArray[np.float32]]], None], data: FashionMnist, path: Path) -> Path:
-    model = load_keras(REFERENCE / "model.keras")
-    images = data.test_images[:2000]
-    before = predict_keras(model, images).argmax(axis=1)
-    weights = model.get_weights()
-    poison(weights)
-    model.set_weights(weights)
-    assert (predict_keras(model, images).argmax(axis=1) == before).mean() > 0.995
-    model.save(path)
-    return path
-
-
-def _refused(path: Path, *options: object) -> tuple[Finished, dict[str, Any]]:
-    """A refused export: what it said, and the error by layer that it kept."""
-    finished = toolkit("export", path, "-o", path.parent / "out", "--quantize", "--keep-failed", *options)
-    assert finished.code == 1, finished.err
-    report = json.loads((path.parent / "out.failed" / "parity.json").read_text())
-    (int8,) = [file for file in report["files"] if file["kind"] == "int8"]
-    assert int8["layers"]["unknown"] is None
-    return finished, int8["layers"]
-
-
-def test_a_huge_weight_is_named_and_per_channel_heals_it(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
-    path = _poisoned(_one_huge_weight, fashion_mnist, tmp_path / "poisoned.keras")
-    finished, found = _refused(path)
-    assert "worst int8 layer hidden_2: its weights have one scale for values from 0.048 (median) to 49" in (
-        finished.error_line
-    )
-    assert "try it again with --per-channel, or --keep-float hidden_2; nothing was published" in finished.error_line
-    assert "error by layer, worst first" in finished.err
-    assert (found["layers"][0]["layer"], found["layers"][0]["cause"]) == ("hidden_2", "weights")
-    assert found["layers"][0]["weights_zeroed"] > 0.9
-    assert found["advice"] == "--per-channel, or --keep-float hidden_2"
-    healed = toolkit("export", path, "-o", tmp_path / "out", "--quantize", "--per-channel")
-    assert healed.code == 0, healed.err
-
-
-def test_a_huge_unit_is_named_where_its_answer_is_rounded(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
-    finished, found = _refused(_poisoned(_one_huge_unit, fashion_mnist, tmp_path / "poisoned.keras"))
-    assert "worst int8 layer hidden_2: the middle unit of its input hidden_1/Relu uses 0." in finished.error_line
-    assert "try it again with --keep-float hidden_2; nothing" in finished.error_line
-    worst, *others = found["layers"]
-    assert (worst["layer"], worst["cause"]) == ("hidden_2", "range")
-    assert worst["range_used"] < 0.01
-    assert worst["clipped"] == 0
-    assert all(layer["own_labels_changed"] < 0.01 for layer in others)
-
-
-def test_clipped_values_are_named_and_more_calibration_is_advised(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
-    path = _poisoned(_unseen_units(fashion_mnist), fashion_mnist, tmp_path / "poisoned.keras")
-    finished, found = _refused(path, "--calibration-images", 1, "--min-agreement", 0.99)
-    assert "of its input hidden_2/Relu is clipped to the range 0 to" in finished.error_line
-    assert "try it again with --calibration-images 2000, or --keep-float output" in finished.error_line
-    worst = found["layers"][0]
-    assert (worst["layer"], worst["cause"]) == ("output", "clipping")
-    assert worst["clipped"] > 0.1
-
-
-def test_two_poisoned_layers_are_both_to_be_kept(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
-    finished, found = _refused(_poisoned(_scaled_unit, fashion_mnist, tmp_path / "poisoned.keras"))
-    assert [layer["layer"] for layer in found["layers"]] == ["hidden_1", "hidden_2", "output"]
-    assert "try it again with --keep-float hidden_1 --keep-float hidden_2; nothing" in finished.error_line
-    # What no figure at the layer itself would show: its largest output hides what becomes of the others.
-    assert found["layers"][0]["sqnr_db"] > 30
-    assert found["layers"][0]["own_sqnr_db"] < 3
-
-
-def test_verify_names_the_layer_with_damaged_weights(trained: Path, tmp_path: Path) -> None:
-    broken = breaking.copy_of(trained, tmp_path)
-    breaking.edit(broken, "model.int8.onnx", breaking.scramble_int8)
-    finished = toolkit("verify", broken)
-    assert finished.code == 1, finished.err
-    assert "worst int8 layer hidden_1: its weights are not those of the float32 file" in finished.error_line
-    assert "error by layer, worst first" in finished.out
-
-
-def test_verify_says_how_to_export_again(trained: Path, tmp_path: Path) -> None:
-    artifact = breaking.copy_of(trained, tmp_path / "a b")
-    finished = toolkit("verify", artifact, "--min-agreement", 1)
-    assert finished.code == 1, finished.err
-    assert f"; try: toolkit export '{artifact}' --quantize --" in finished.error_line
-
-
-def test_layers_are_shown_on_request_only(trained: Path, tmp_path: Path) -> None:
-    artifact = breaking.copy_of(trained, tmp_path)
-    without = toolkit("verify", artifact, "--json")
-    assert [file["layers"] for file in json.loads(without.out)["files"]] == [None, None]
-    asked = toolkit("verify", artifact, "--layers")
-    assert asked.code == 0, asked.err
-    assert "error by layer, worst first" in asked.out
-    float32, int8 = json.loads((artifact / "parity.json").read_text())["files"]
-    assert float32["layers"] is None
-    assert {layer["layer"] for layer in int8["layers"]["layers"]} == {"hidden_1", "hidden_2", "output"}
-    assert int8["layers"]["images"] == 1000
-
-
-def test_layers_do_nothing_without_an_int8_file(trained: Path, tmp_path: Path) -> None:
-    artifact = breaking.copy_of(trained, tmp_path)
-    manifest = json.loads((artifact / "manifest.json").read_text())
-    del manifest["files"]["model.int8.onnx"]
-    (artifact / "manifest.json").write_text(json.dumps(manifest))
-    finished = toolkit("verify", artifact, "--layers")
-    assert finished.code == 2
-    assert "--layers does nothing" in finished.error_line
-
-
-def _rename_everything(model: onnx.ModelProto) -> None:
-    """As another tool would have named it."""
-    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
-    for tensor in model.graph.initializer:
-        tensor.name = f"t_{tensor.name}"
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            names[:] = [name if name in kept else f"t_{name}" for name in names]
-
-
-def _leak(model: onnx.ModelProto) -> None:
-    """Something besides its layers moves the answers."""
-    (softmax,) = [node for node in model.graph.node if node.op_type == "Softmax"]
-    at = list(model.graph.node).index(softmax)
-    (last,) = [node for node in model.graph.node if softmax.input[0] in node.output]
-    logits, last.output[0] = softmax.input[0], "before"
-    model.graph.initializer.append(numpy_helper.from_array(np.arange(10, dtype=np.float32), "slope"))
-    model.graph.node.insert(at, helper.make_node("Add", ["before", "slope"], [logits]))
-
-
-@pytest.mark.parametrize(
-    ("change", "says"), [(_rename_everything, "has no tensor t_"), (_leak, "do not account for its answers")]
-)
-def test_an_int8_file_of_others_is_judged_and_its_layers_said_to_be_unknown(
-    trained: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], says: str
-) -> None:
-    artifact = breaking.copy_of(trained, tmp_path)
-    breaking.edit(artifact, "model.int8.onnx", change)
-    finished = toolkit("verify", artifact, "--min-agreement", 1)
-    assert finished.code == 1
-    assert "label agreement is" in finished.error_line
-    assert "worst int8 layer" not in finished.error_line
-    (line,) = [line for line in finished.err.splitlines() if "error by layer is not known" in line]
-    assert says in line

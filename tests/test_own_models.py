@@ -39,7 +39,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "three.txt").write_text("ant\nbee\ncat\n")
     model = tabular(("value", 1, None))
     model.save(folder / "value.keras")
-    np.savez(folder / "value.npz", x=x, y=model.predict(x, verbose=0) + 0.1 * rows(200, 1, seed=1))
+    np.savez(folder / "value.npz", x=x, y=model.predict(x, verbose=0) + rows(200, 1, seed=1))
 
     picture = keras.Input((6, 6, 1), name="picture")
     for name, first in (("scaling", [kinds.Rescaling(1 / 255, name="scale")]), ("pixels", [])):

@@ -19,7 +19,6 @@ from toolkit.conversion.portable import AS_THEY_STAND, LIMIT, pair_load, portabl
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
 from toolkit.conversion.saturation import as_run, layer_loads, portable_overrides
-from toolkit.data import CLASS_NAMES
 from toolkit.errors import ModelError, ToolkitError
 from toolkit.predictor import Predictor
 
@@ -112,8 +111,6 @@ def _export(fashion_mnist: FashionMnist, target: Path, **recipe: Any) -> onnx.Mo
         target,
         QuantizationRecipe(**recipe),
         [{"image": fashion_mnist.train_images[:300]}],
-        class_names=CLASS_NAMES,
-        source_sha256="0" * 64,
     )
     return onnx.load(target)
 

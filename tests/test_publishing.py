@@ -319,7 +319,7 @@ def test_write_atomic_replaces(tmp_path: Path) -> None:
 
 def test_every_file_of_an_artifact_is_the_toolkits_own() -> None:
     """Else an earlier model's file would be carried over beside a new model as if it were the user's."""
-    assert {*artifact.KINDS, artifact.PARITY, artifact.MANIFEST_NAME} <= publishing.OWN_FILES
+    assert {*artifact.KINDS, artifact.SAVED_MODEL, artifact.PARITY, artifact.MANIFEST_NAME} <= publishing.OWN_FILES
 
 
 def test_an_artifact_of_an_earlier_version_is_replaced_one_of_a_later_version_is_not(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a quantization recipe may ask for, what calibration makes of odd data, and the outputs of exported files."""
+"""What a quantization recipe may ask for, and what calibration makes of odd data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from toolkit.conversion.portable import LIMIT
 from toolkit.conversion.quantize import quantize
 from toolkit.conversion.recipe import QuantizationRecipe
 from toolkit.conversion.saturation import as_run, layer_loads
-from toolkit.data import CLASS_NAMES
 from toolkit.errors import InputError, ModelError, UsageError
 from toolkit.keras_model import import_keras, load_keras
 from toolkit.predictor import Predictor
@@ -33,8 +32,7 @@ LAYERS = ("hidden_1", "hidden_2", "output")
 
 
 def _quantize(target: Path, batches: Iterable[dict[str, Any]], **recipe: Any) -> Any:
-    names: dict[str, Any] = {"class_names": CLASS_NAMES, "source_sha256": "0" * 64}
-    return quantize(REFERENCE / "model.onnx", target, QuantizationRecipe(**recipe), batches, **names)
+    return quantize(REFERENCE / "model.onnx", target, QuantizationRecipe(**recipe), batches)
 
 
 def _batches(data: FashionMnist) -> list[dict[str, Any]]:
@@ -202,7 +200,7 @@ count, method, source, target = int(sys.argv[1]), *sys.argv[2:]
 images = load().train_images
 batches = ({"image": images[i : i + 100]} for i in range(0, count, 100))
 recipe = QuantizationRecipe(calibration=method, calibration_images=count)
-quantize(Path(source), Path(target), recipe, batches, class_names=["?"] * 10, source_sha256="0" * 64)
+quantize(Path(source), Path(target), recipe, batches)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
@@ -314,100 +312,58 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path, arguments: list[
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-@pytest.fixture(scope="module")
-def by_output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The reference model exported with each choice of outputs."""
-    folder = tmp_path_factory.mktemp("outputs")
-    for output in ("probabilities", "logits", "both"):
-        finished = toolkit("export", REFERENCE, "--quantize", "-o", folder / output, "--output", output)
-        assert finished.code == 0, finished.err
-    return {output: folder / output for output in ("probabilities", "logits", "both")}
-
-
-@pytest.mark.parametrize("kind", ["int8", "float32"])
-def test_logits_and_probabilities_belong_together(
-    by_output: dict[str, Path], fashion_mnist: FashionMnist, kind: str
-) -> None:
-    images = fashion_mnist.test_images[:500]
-    found = {output: Predictor(folder, kind=kind).predict_batch(images) for output, folder in by_output.items()}
-    assert found["probabilities"].logits is None
-    both, logits = found["both"], found["logits"]
-    assert both.logits is not None
-    assert logits.logits is not None
-    np.testing.assert_array_equal(both.probabilities, found["probabilities"].probabilities)
-    np.testing.assert_array_equal(both.logits, logits.logits)
-    np.testing.assert_allclose(logits.probabilities, both.probabilities, rtol=0, atol=1e-6)
-    exponentials = np.exp(both.logits.astype(np.float64))
-    np.testing.assert_allclose(
-        both.probabilities, exponentials / exponentials.sum(axis=1, keepdims=True), rtol=0, atol=1e-6
-    )
-    for batch in found.values():
-        np.testing.assert_array_equal(batch.labels, both.labels)
-
-
-@pytest.mark.parametrize("output", ["logits", "both"])
-def test_one_image_gives_the_same_as_a_batch(
-    by_output: dict[str, Path], fashion_mnist: FashionMnist, output: str
-) -> None:
-    predictor = Predictor(by_output[output])
-    images = fashion_mnist.test_images[:50]
-    for image, expected in zip(images, predictor.predict_batch(images), strict=True):
-        answer = predictor.predict(image)
-        assert answer.label == expected.label == predictor.classify(image)
-        assert answer.probability == expected.probability
-        np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
-        assert answer.logits is not None
-        assert expected.logits is not None
-        np.testing.assert_array_equal(answer.logits, expected.logits)
-    kept = predictor.predict(images[0]).logits
-    before = np.array(kept)
-    predictor.predict(images[1])
-    np.testing.assert_array_equal(kept, before)  # the caller's own copy
-
-
-def test_the_outputs_are_in_the_manifest_and_the_graph(by_output: dict[str, Path]) -> None:
-    expected = {"probabilities": ["probabilities"], "logits": ["logits"], "both": ["probabilities", "logits"]}
-    for output, folder in by_output.items():
-        manifest = json.loads((folder / "manifest.json").read_text())
-        assert [entry["name"] for entry in manifest["outputs"]] == expected[output]
-        for name in ("model.onnx", "model.int8.onnx"):
-            graph = onnx.load(folder / name).graph
-            assert [value.name for value in graph.output] == expected[output]
-            assert any(node.op_type == "Softmax" for node in graph.node) == (output != "logits")
-    finished = toolkit("predict", "-m", by_output["both"], REFERENCE / "samples" / "8-bag.png", "--json")
-    answer = json.loads(finished.out)
-    assert int(np.argmax(answer["logits"])) == answer["label"] == 8
-
-
-def test_a_model_without_softmax_has_no_logits(tmp_path: Path) -> None:
-    keras = import_keras()
-    layers = [keras.layers.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10, activation="sigmoid")]
-    keras.Sequential(layers).save(tmp_path / "sigmoid.keras")
-    finished = toolkit("export", tmp_path / "sigmoid.keras", "--output", "logits", "-o", tmp_path / "out")
-    assert finished.code == 2
-    assert "ends in Sigmoid, not in a Softmax" in finished.error_line
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("first", ["rescaling", "batch normalization", "convolution", "pixels"])
-def test_only_pixels_get_the_scale_of_pixels(tmp_path: Path, fashion_mnist: FashionMnist, first: str) -> None:
-    """What a first layer takes that is not pixel/255 gets the range that calibration saw."""
+def _first_layer(tmp_path: Path, data: FashionMnist, first: str) -> Path:
+    """A small model that learned from the data, by what happens to its input first."""
     keras = import_keras()
     keras.utils.set_random_seed(1)
     layers: dict[str, list[Any]] = {
         "rescaling": [keras.layers.Rescaling(2.0, -1.0), keras.layers.Flatten()],
+        "rescaled pixels": [keras.layers.Rescaling(1 / 127.5, -1.0), keras.layers.Flatten()],
         "batch normalization": [keras.layers.Flatten(), keras.layers.BatchNormalization(momentum=0.5)],
-        "convolution": [keras.layers.Reshape((28, 28, 1)), keras.layers.Conv2D(4, 3, 2), keras.layers.Flatten()],
+        "convolution": [
+            keras.layers.Reshape((28, 28, 1)),
+            keras.layers.Conv2D(4, 3, 2, name="kernels"),
+            keras.layers.Flatten(),
+        ],
         "pixels": [keras.layers.Flatten()],
     }
-    dense = [keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10, activation="softmax")]
+    dense = [keras.layers.Dense(32, "relu", name="dense"), keras.layers.Dense(10, activation="softmax")]
     model = keras.Sequential([keras.layers.Input((28, 28)), *layers[first], *dense])
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
-    train = fashion_mnist.train_images[:2000].astype("float32") / 255
-    model.fit(train, fashion_mnist.train_labels[:2000], epochs=2, batch_size=64, verbose=0)
+    train = data.train_images[:2000].astype("float32")
+    train = train if first == "rescaled pixels" else train / 255
+    model.fit(train, data.train_labels[:2000], epochs=2, batch_size=64, verbose=0)
     model.save(tmp_path / "first.keras")
-    finished = _export(tmp_path / "first.keras", "--max-accuracy-drop", 0.01)
+    return tmp_path / "first.keras"
+
+
+@pytest.mark.parametrize("first", ["rescaling", "rescaled pixels", "batch normalization", "convolution", "pixels"])
+def test_only_pixels_get_the_scale_of_pixels(tmp_path: Path, fashion_mnist: FashionMnist, first: str) -> None:
+    """What a first layer takes that is not pixel/255 gets the range that calibration saw."""
+    finished = _export(_first_layer(tmp_path, fashion_mnist, first), "--max-accuracy-drop", 0.01)
     assert finished.code == 0, finished.err
-    tensors = json.loads((tmp_path / "out" / "manifest.json").read_text())["quantization"]["tensors"]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    tensors = manifest["quantization"]["tensors"]
     scales = [one["scale"] for one in tensors.values() if one["dtype"] == "uint8"]
-    assert (pytest.approx(1 / 255) in scales) == (first == "pixels")
+    assert (pytest.approx(1 / 255) in scales) == (first in ("pixels", "convolution"))
+    assert [entry["dtype"] for entry in manifest["inputs"]] == ["uint8"]
+    assert manifest["parity"]["model.onnx"][0]["keras_accuracy"] > 0.65  # it was asked about what it learned
+    if first == "convolution":
+        assert np.shape(tensors["kernels/kernel"]["scale"]) == (4,)  # with no --per-channel
+        assert np.shape(tensors["dense/kernel"]["scale"]) == ()
+
+
+@pytest.mark.parametrize("first", ["rescaling", "rescaled pixels"])
+def test_float_inputs_are_verified_on_what_the_model_learned(
+    tmp_path: Path, fashion_mnist: FashionMnist, first: str
+) -> None:
+    """Whether a Rescaling layer wants pixels or pixels divided by 255, export and verify agree on it."""
+    finished = _export(_first_layer(tmp_path, fashion_mnist, first), "--input", "float32", "--max-accuracy-drop", 0.01)
+    assert finished.code == 0, finished.err
+    (given,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["inputs"]
+    assert (given["dtype"], given["range"]) == ("float32", None)
+    accuracy = json.loads((tmp_path / "out" / "parity.json").read_text())["reference"][0]["accuracy"]
+    assert accuracy > 0.65
+    again = toolkit("verify", tmp_path / "out", "--json", "--max-accuracy-drop", 0.01)
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["reference"][0]["accuracy"] == accuracy

@@ -150,11 +150,13 @@ OWN_FILES = frozenset(
         "bench.json",
         "history.csv",
         "model.float16.onnx",
+        "model.h5",
         "model.int4.onnx",
         "model.int8.onnx",
         "model.keras",
         "model.onnx",
         "parity.json",
+        "saved_model",
         "tune.json",
     }
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.data import load
-from toolkit.keras_model import load_keras, predict_keras
+from toolkit.keras_model import open_model
 from toolkit.verification.parity import margins
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 def main() -> None:
     """Write the file beside this one."""
     data = load()
-    probabilities = predict_keras(load_keras(ROOT / "exported" / "fashion-mnist" / "model.keras"), data.test_images)
+    model = open_model(ROOT / "exported" / "fashion-mnist" / "model.keras")
+    (probabilities,) = model.answers({"image": data.test_images.astype("float32") / 255}).values()
     sure = margins("classification", probabilities)[:, 0] > 0.2
     chosen = np.concatenate([np.flatnonzero(sure & (probabilities.argmax(axis=1) == c))[:2] for c in range(10)])
     np.savez_compressed(

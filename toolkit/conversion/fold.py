@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-from toolkit.conversion.tidy import drop_unused
+from toolkit.conversion.tidy import drop_unused, taken_by
 
 if TYPE_CHECKING:
     import onnx
@@ -22,6 +22,8 @@ __all__ = ["fold_affine"]
 
 _AFFINE = ("Mul", "Add", "Sub", "Div")
 _VIEWS = ("Squeeze", "Unsqueeze")
+_WEIGHTED = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
+_RECURRENT = ("GRU", "LSTM", "Loop", "RNN", "Scan")
 
 
 def fold_affine(model: onnx.ModelProto) -> int:
@@ -46,7 +48,7 @@ class _Folding:
         self.makers = {name: node for node in self.graph.node for name in node.output}
         self.users: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
-            for name in node.input:
+            for name in taken_by(node):
                 self.users.setdefault(name, []).append(node)
         self.outputs = {value.name for value in self.graph.output}
 
@@ -71,7 +73,9 @@ class _Folding:
         return node.input[0 if first is None else 1], constant.astype(np.float64), first is not None
 
     def _alone(self, name: str) -> bool:
-        return name not in self.outputs and len(self.users.get(name, [])) == 1
+        users = self.users.get(name, [])
+        # A branch or loop may take it too.
+        return name not in self.outputs and len(users) == 1 and name in users[0].input
 
     def _drop_neutral(self, node: onnx.NodeProto) -> bool:
         """Times 1 or plus 0."""
@@ -79,6 +83,8 @@ class _Folding:
         if sides is None or sides[1].size != 1 or (sides[2] and node.op_type in ("Sub", "Div")):
             return False
         if sides[1].item() != (1 if node.op_type in ("Mul", "Div") else 0) or node.output[0] in self.outputs:
+            return False
+        if not all(node.output[0] in user.input for user in self.users.get(node.output[0], [])):
             return False
         self._bypass(node, sides[0])
         return True
@@ -108,6 +114,9 @@ class _Folding:
         if vector is None:
             return False
         factor, summand = _affine(node.op_type, vector, reversed_=sides[2])
+        constant = node.input[0 if sides[2] else 1]
+        if len(self.users[constant]) == 1:  # its name is free then, for the layer's own bias
+            self.graph.initializer.remove(self.constants.pop(constant))
         self._scale(layer, bias, weight, factor, summand)
         last = self.makers[sides[0]]
         self.graph.node.remove(node)
@@ -129,6 +138,7 @@ class _Folding:
             elif maker.op_type == "Add" and maker.input[1] in self.constants and not squeezed:
                 layer = self.makers.get(maker.input[0])
                 own = layer is not None and layer.op_type == "MatMul" and self._alone(maker.input[0])
+                own = own and len(self.constants[maker.input[1]].dims) <= 1
                 return (layer, maker, 0) if own and layer is not None else None
             else:
                 return (maker, None, squeezed) if maker.op_type in ("Conv", "MatMul") else None
@@ -216,7 +226,7 @@ class _Folding:
         return inserted
 
     def _from_input(self, tensor: str) -> bool:
-        """Only operators without weights stand between a tensor and the model's inputs."""
+        """Only operators without weights stand between a tensor and the model's inputs, as in a Normalization layer."""
         waiting, seen = [tensor], set()
         while waiting:
             name = waiting.pop()
@@ -224,9 +234,8 @@ class _Folding:
             if maker is None or name in seen:
                 continue
             seen.add(name)
-            if any(
-                given in self.constants and len(self.constants[given].dims) > 1 for given in maker.input
-            ) or maker.op_type in ("LSTM", "GRU", "RNN", "Loop", "Scan"):
+            weights = any(given in self.constants and len(self.constants[given].dims) > 1 for given in maker.input)
+            if (weights and maker.op_type in _WEIGHTED) or maker.op_type in _RECURRENT:
                 return False
             waiting += maker.input
         return True

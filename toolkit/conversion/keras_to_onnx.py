@@ -177,8 +177,11 @@ def _give_logits(model: onnx.ModelProto, outputs: list[OutputContract], *, both:
             f"the model ends in {softmax.op_type}, not in a Softmax, so it has no logits beside its answer; leave out "
             "--output"
         )
-    makers[softmax.input[0]].name = LOGITS
+    last = makers.get(softmax.input[0])
+    if last is None:
+        raise UsageError("the model is a Softmax alone, so its logits are its input; leave out --output")
     rename_tensors(model, {softmax.input[0]: LOGITS})
+    last.name = LOGITS
     logits = onnx.ValueInfoProto()
     logits.CopyFrom(graph.output[0])
     logits.name = LOGITS

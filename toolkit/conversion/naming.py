@@ -21,6 +21,7 @@ __all__ = ["layer_of", "name_like_keras", "path_of"]
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RECURRENT = ("GRU", "LSTM", "RNN")
+_CALL = "StatefulPartitionedCall"  # what a SavedModel's functions are called by
 _NEAR = 20  # nodes that are looked at for a layer's name
 
 
@@ -33,7 +34,7 @@ def path_of(name: str, layers: Sequence[str]) -> tuple[str, str]:
     Returns:
         The layer as OUTER/INNER, "" where there is none, and what stands behind it.
     """
-    parts = re.sub(r"(__\d+)?(:\d+)?$", "", name).split("/")
+    parts = re.sub(r"(__\d+)*(:\d+)?$", "", name).split("/")
     known = set(layers)
     beginnings = {layer[:at] for layer in layers for at in range(len(layer) + 1) if layer[at : at + 1] in ("", "/")}
     for start in range(len(parts)):
@@ -131,14 +132,17 @@ class _Names:
     def plain(self, name: str) -> str:
         """A converter's name without its numbers."""
         layer, rest = path_of(name, self._layers)
-        if not layer:  # a SavedModel's function calls say nothing
-            rest = rest.replace("StatefulPartitionedCall/", "")
+        rest = "/".join(part for part in rest.split("/") if not part.startswith(_CALL))
         return f"{self._scopes.get(_scope(name), layer)}/{rest}".strip("/") or name
 
     def layer(self, weight: str, node: onnx.NodeProto) -> str:
         """The Keras layer of a weight."""
         found = self._scopes.get(_scope(weight)) or layer_of(weight, self._layers)
-        found = found or layer_of(node.output[0], self._layers) or self.plain(node.output[0]).rpartition("/")[0]
+        named = (*node.output, *node.input[2:])  # the converter may call a layer's bias after it, and nothing else
+        found = found or next(filter(None, (layer_of(name, self._layers) for name in named)), "")
+        if not found:  # a SavedModel has no layers, but scopes that were called after them
+            read = _scope(weight) != weight.partition(":")[0]
+            found = self.plain(_scope(weight)) if read else self.plain(node.output[0]).rpartition("/")[0]
         return found or node.op_type.lower()
 
     def layer_around(self, node: onnx.NodeProto) -> str:

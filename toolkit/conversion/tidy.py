@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from toolkit.conversion.contract import FileInput
     from toolkit.keras_model.source import SourceModel, TensorSpec
 
-__all__ = ["constant_shapes", "drop_unused", "put_scaling", "set_contract"]
+__all__ = ["constant_shapes", "drop_unused", "put_scaling", "set_contract", "taken_by"]
 
 
 def set_contract(model: onnx.ModelProto, source: SourceModel) -> None:
@@ -70,7 +70,7 @@ def constant_shapes(model: onnx.ModelProto) -> None:
         first, second = one[node.input[1]], other[node.input[1]]
         same = first == second
         if same.sum() >= len(same) - 1 and not (first == -1).any():
-            name = f"{node.output[0]}/target"
+            name = f"{node.output[0].partition(':')[0]}/target"
             target = np.where(same, first, -1).astype(np.int64)
             model.graph.initializer.append(numpy_helper.from_array(target, name))
             node.input[1] = name
@@ -123,7 +123,7 @@ def drop_unused(model: onnx.ModelProto) -> None:
     for node in reversed(graph.node):
         if needed & {*node.output}:
             kept.append(node)
-            needed |= _taken(node)
+            needed |= taken_by(node)
     if len(kept) < len(graph.node):
         nodes = list(reversed(kept))
         del graph.node[:]
@@ -134,14 +134,14 @@ def drop_unused(model: onnx.ModelProto) -> None:
         graph.initializer.extend(constants)
 
 
-def _taken(node: onnx.NodeProto) -> set[str]:
+def taken_by(node: onnx.NodeProto) -> set[str]:
     """Tensors that a node takes, those of its branches and loops included."""
     names = {*node.input}
     for attribute in node.attribute:
         for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             names |= {value.name for value in inner.output}
             for each in inner.node:
-                names |= _taken(each)
+                names |= taken_by(each)
     return names
 
 

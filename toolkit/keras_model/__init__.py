@@ -1,7 +1,7 @@
 """Keras models as people bring them: opened without running code that they carry, whatever Keras wrote them."""
 
 from toolkit.keras_model.opening import load_keras, open_model
-from toolkit.keras_model.runtime import import_keras, predict_keras
+from toolkit.keras_model.runtime import import_keras
 from toolkit.keras_model.source import SourceModel, TensorSpec
 
-__all__ = ["SourceModel", "TensorSpec", "import_keras", "load_keras", "open_model", "predict_keras"]
+__all__ = ["SourceModel", "TensorSpec", "import_keras", "load_keras", "open_model"]

@@ -1,4 +1,4 @@
-"""Keras itself: imported quietly, and asked for the reference answers."""
+"""Keras itself, imported quietly."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from toolkit.errors import MissingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
 
-__all__ = ["import_keras", "predict_keras"]
+__all__ = ["import_keras"]
 
 
 def import_keras() -> Any:
@@ -40,21 +38,6 @@ def import_keras() -> Any:
             "pip install '.[train]' in the project"
         ) from error
     return keras
-
-
-def predict_keras(model: Any, images: NDArray[np.uint8], batch_size: int = 1000) -> NDArray[np.float32]:
-    """What Keras says of raw images: the reference that exported files are held against.
-
-    Args:
-        model: an image classifier that takes pixels divided by 255.
-        images: uint8 of shape (n, 28, 28).
-        batch_size: images a step.
-
-    Returns:
-        Probabilities, float32 of shape (n, classes).
-    """
-    scaled = images.astype("float32") / 255
-    return model.predict(scaled, batch_size=batch_size, verbose=0)  # type: ignore[no-any-return]  # keras is untyped
 
 
 @contextmanager

@@ -147,7 +147,7 @@ def from_keras(model: Any, written_by: str = "", shown: object = "the model") ->
         )
     structure = _input_of(model, shown)
     tensors = keras.tree.flatten(structure)
-    inputs = _specs([tensor.name for tensor in tensors], tensors)
+    inputs = _specs([_input_name(tensor) for tensor in tensors], tensors)
     names = [spec.name for spec in inputs]
 
     def call(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,6 +239,12 @@ def _input_of(model: Any, shown: object) -> Any:
             "tensors, and save keras.Model(inputs, outputs)"
         )
     return keras.KerasTensor((None, *shapes[1:]), dtype=model.input_dtype, name="input")
+
+
+def _input_name(tensor: Any) -> str:
+    """The name of the layer behind an input, as a file keeps it: the tensor of one without a name has a counter's."""
+    history = getattr(tensor, "_keras_history", None)
+    return str(tensor.name if history is None else history.operation.name)
 
 
 def _specs(names: list[str], tensors: list[Any]) -> tuple[TensorSpec, ...]:

@@ -34,10 +34,12 @@ __all__ = [
     "gather",
     "is_fashion",
     "keras_rows",
+    "scales_pixels",
     "to_file",
 ]
 
 RANDOM_ROWS = 256
+_FEW_UNITS = 16
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def _rows(
         return calibration, test, class_names, raw
     calibration = fashion_rows(source, fashion.train_images, fashion.train_labels, "Fashion-MNIST training images")
     test = fashion_rows(source, fashion.test_images, fashion.test_labels, "Fashion-MNIST test set")
-    if raw.scale is None and source.inputs[0].dtype == "float32" and not _rescales(source):
+    if raw.scale is None and source.inputs[0].dtype == "float32" and not scales_pixels(source):
         # Unless the model scales pixels itself, it was trained on pixels divided by 255.
         raw = RawInput(raw.dtype or "uint8", None if raw.dtype == "float32" else 1 / 255)
         if raw.dtype == "float32":
@@ -268,11 +270,25 @@ def _scaling(source: SourceModel, raw: RawInput, given: Sequence[Rows]) -> Scali
     return None
 
 
+def scales_pixels(source: SourceModel) -> bool:
+    """The model brings pixels of 0 to 255 to some few units itself.
+
+    A Rescaling that multiplies by more than that wants pixels that were divided by 255 before.
+    """
+    found = _rescaling(source)
+    return bool(found) and max(float(np.abs(layer.scale).max()) for layer in found) * 255 <= _FEW_UNITS
+
+
 def _rescales(source: SourceModel) -> bool:
     """A Rescaling layer is the first thing that happens to the only float input."""
+    return bool(_rescaling(source))
+
+
+def _rescaling(source: SourceModel) -> list[Any]:
+    """The Rescaling layers that take the only float input, if nothing else does."""
     model = source.keras
     if model is None or len(source.inputs) != 1 or source.inputs[0].dtype != "float32":
-        return False
+        return []
     import keras
 
     given = {id(tensor) for tensor in getattr(model, "inputs", None) or ()}
@@ -282,7 +298,7 @@ def _rescales(source: SourceModel) -> bool:
         for node in getattr(layer, "_inbound_nodes", ())
         if any(id(tensor) in given for tensor in node.input_tensors)
     ]
-    return bool(users) and all(isinstance(layer, keras.layers.Rescaling) for layer in users)
+    return users if all(isinstance(layer, keras.layers.Rescaling) for layer in users) else []
 
 
 def _whole(array: NDArray[Any], dtype: str) -> bool:

@@ -16,7 +16,7 @@ from toolkit.diagnosis import error_by_layer, first_divergence
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import open_model
 from toolkit.other_cpus import OtherCpus
-from toolkit.pipeline.material import divided, fashion_rows, keras_rows, to_file
+from toolkit.pipeline.material import divided, fashion_rows, keras_rows, scales_pixels, to_file
 from toolkit.pipeline.targets import targets_for
 from toolkit.predictor import LOGITS, PROBABILITIES
 from toolkit.publishing import replace_manifest, write_atomic
@@ -257,7 +257,7 @@ def _test_rows(
     if test is None:
         data = fashion()
         rows = fashion_rows(source, data.test_images, data.test_labels, "Fashion-MNIST test set")
-        if inputs[0].dtype == "float32":
+        if inputs[0].dtype == "float32" and not scales_pixels(source):
             rows = divided(rows)
         return to_file(rows, inputs), f"{rows.source}, {rows.count:,} images"
     rows = read_rows(test, source.inputs, source.outputs, part="test", step=step) if isinstance(test, Path) else test
