@@ -144,9 +144,10 @@ def test_two_inputs_and_two_outputs_are_judged_by_output(here: Path) -> None:
     model.save(here / "two.keras")
     given = {"a": rows(200, 8), "b": rows(200, 4, seed=1)}
     kind, level = model.predict(list(given.values()), verbose=0)
-    np.savez(here / "two.npz", **given, kind=mostly(kind.argmax(axis=1), 3), level=level + 0.1)
-    options = ("--quantize", "--calibration", "two.npz", "--test", "two.npz", "--metric", "level=mae")
-    folder, _ = _export(here, "two.keras", "two", *options)
+    labels = mostly(kind.argmax(axis=1), 3)
+    np.savez(here / "two.npz", a=given["a"], b=given["b"], kind=labels, level=level + 1)
+    data = ("--quantize", "--calibration", "two.npz", "--test", "two.npz")
+    folder, _ = _export(here, "two.keras", "two", *data, "--metric", "level=mae", "--max-accuracy-drop", 0.02)
     found = manifest(folder)
     assert [(output["name"], output["task"]) for output in found["outputs"]] == [
         ("kind", "classification"),
@@ -159,7 +160,7 @@ def test_two_inputs_and_two_outputs_are_judged_by_output(here: Path) -> None:
         assert second["relative_error"] < 0.1
         assert second["agreement"] is None
     report = json.loads((folder / "parity.json").read_text())
-    assert report["reference"][1]["metrics"]["mae"] == pytest.approx(0.1, abs=1e-4)
+    assert report["reference"][1]["metrics"]["mae"] == pytest.approx(1, abs=1e-4)
     one = Predictor(folder).predict({name: array[0] for name, array in given.items()})
     assert one.outputs.keys() == {"kind", "level"}
 
@@ -227,7 +228,7 @@ def test_dynamic_int8_of_convolutions(here: Path, *, convolutions_only: bool) ->
     )
     assert "ConvInteger" in _operators(folder / "model.int8.onnx")
     tensors = manifest(folder)["quantization"]["tensors"]
-    assert any(name.startswith("depthwise/") for name in tensors)
+    assert any("depthwise/" in name for name in tensors), tensors
 
 
 def test_regression_by_a_metric(here: Path) -> None:
