@@ -156,6 +156,7 @@ def _by_keras(source: SourceModel) -> onnx.ModelProto:
         path = Path(folder) / "model.onnx"
         try:
             with quiet_converters(), contextlib.redirect_stdout(io.StringIO()):
+                source.graph.get_concrete_function()  # it exports only what was called
                 source.keras.export(path, format="onnx", verbose=False)
             model = onnx.load(path)
         except Exception as error:
