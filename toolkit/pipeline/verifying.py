@@ -70,10 +70,15 @@ class FailedGatesError(GateError):
         for file in report.files:
             if file.kind == "float32" or not any(gate.of_quantization and not gate.passed for gate in file.gates):
                 continue
-            if file.layers is not None and file.layers.unknown is None:
-                parts += [file.layers.finding, *([f"{again} {file.layers.advice}"] if file.layers.advice else [])]
+            layers = file.layers if file.layers is not None and file.layers.unknown is None else None
+            parts += [layers.finding] if layers is not None else []
+            if layers is not None and layers.advice:
+                parts.append(f"{again} {layers.advice}")
             else:
-                parts.append("try another --quantize, or accept less: see --min-agreement and --max-relative-error")
+                parts.append(
+                    "export it again with another --quantize, or accept less: see --min-agreement and "
+                    "--max-relative-error"
+                )
         super().__init__("; ".join([*parts, consequence]))
         self.report = report
 
