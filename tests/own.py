@@ -77,11 +77,15 @@ def command(*arguments: object, cwd: Path) -> Finished:
 
 def fails(code: int, *arguments: object, cwd: Path) -> str:
     """The error line of a command that ends with this code and leaves nothing behind."""
-    before = sorted(path for path in cwd.rglob("*"))
+    before = _files(cwd)
     done = command(*arguments, cwd=cwd)
     assert done.code == code, done.err
-    assert sorted(path for path in cwd.rglob("*") if "__pycache__" not in path.parts) == before
+    assert _files(cwd) == before
     return done.error_line
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)
 
 
 def manifest(folder: Path) -> dict[str, Any]:
