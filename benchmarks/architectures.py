@@ -4,7 +4,7 @@
     python -m benchmarks.architectures --cpu     also as Haswell and Cortex-A72 run them, under emulation (`make
                                                  architectures`)
     ... --model NAME=MODEL,CALIBRATION,TEST      a file of one's own beside them
-    ... --only NAME,NAME                         some of them, printed and not kept
+    ... --only NAME,NAME                         some of them; the figures of the others stay
 
 For each model: the largest difference of its float32 file to Keras, how its int8 file agrees with Keras (or how far its
 values are off), the sizes of the two, and their latencies for one row, in interleaved rounds of one process, each file
@@ -66,9 +66,13 @@ def main() -> None:
             entry = _measured(Path(scratch) / name, model, data, cpus)
             found[name] = {**entry, "labels_known": labels}
             print(name, json.dumps(entry), flush=True)
+    target = ROOT / "benchmarks" / "results" / "architectures.json"
     if only is not None:
-        return
-    write_atomic(ROOT / "benchmarks" / "results" / "architectures.json", json.dumps(report, indent=1) + "\n")
+        earlier = json.loads(target.read_text())
+        if earlier["host"]["cpu_model"] != report["host"]["cpu_model"]:  # type: ignore[index]  # asdict gives a dict
+            raise SystemExit(f"{target} is of another machine; measure all models here")
+        report["models"] = {**earlier["models"], **found}
+    write_atomic(target, json.dumps(report, indent=1) + "\n")
 
 
 def _of_zoo(build: Any) -> tuple[Any, OwnData, bool]:

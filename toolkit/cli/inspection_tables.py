@@ -70,6 +70,8 @@ def _print_artifact(path: str, artifact: ArtifactFacts) -> None:
         rows.append(["classes", f"{len(artifact.class_names)}: {', '.join(artifact.class_names)}"])
     if artifact.quantization:
         rows.append(["quantization", ", ".join(f"{key} {value}" for key, value in artifact.quantization.items())])
+    if artifact.conversion:
+        rows.append(["converted", f"from {artifact.conversion['source']}, by {artifact.conversion['route']}"])
     for name, outputs in artifact.parity.items():
         for parity in outputs:
             known = ", ".join(f"{key} {_figure(value)}" for key, value in parity.items() if value is not None)

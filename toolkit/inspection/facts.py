@@ -286,6 +286,7 @@ class ArtifactFacts:
         files: size in bytes, by name.
         inputs, outputs: the contract.
         quantization: its method and settings that matter; None without a quantized file.
+        conversion: source, route and what else the manifest says of the conversion; None without an ONNX file.
         parity: what verification found, by file, an entry an output.
         cpus: names of the other CPUs that files were verified on.
     """
@@ -297,6 +298,7 @@ class ArtifactFacts:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     quantization: Mapping[str, Any] | None
+    conversion: Mapping[str, Any] | None
     parity: Mapping[str, Sequence[Mapping[str, Any]]]
     cpus: tuple[str, ...]
 

@@ -126,6 +126,7 @@ def _in_short(manifest: Manifest) -> ArtifactFacts:
         inputs=_tensors(manifest.inputs),
         outputs=_tensors(manifest.outputs),
         quantization=quantization,
+        conversion=None if manifest.conversion is None else dataclasses.asdict(manifest.conversion),
         parity={name: [dataclasses.asdict(row) for row in rows] for name, rows in manifest.parity.items()},
         cpus=tuple(dict.fromkeys(row.cpu for rows in manifest.cpus.values() for row in rows)),
     )

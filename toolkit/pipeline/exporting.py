@@ -218,8 +218,11 @@ def export_onnx(
         usual_names=material.record.fashion_mnist,
     )
     exported = export_float32(source, path, material.inputs, wishes, source_sha256=source_sha256)
-    if exported.refused:
-        note(f"    by Keras' own export, since {exported.refused}")
+    note(
+        f"    by Keras' own export, since {exported.refused}"
+        if exported.refused
+        else f"    by {exported.route}, opset {exported.file.opset}"
+    )
     return exported
 
 
