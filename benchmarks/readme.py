@@ -91,7 +91,7 @@ def accuracy() -> str:
             [
                 f"`{name}`",
                 f"{parity['accuracy']:.2%}",
-                f"{same:,} of {parity['rows']:,}",
+                f"{same:,} of {parity['images']:,}",
                 f"{parity['max_abs']:.1e}",
                 f"{manifest['files'][name]['bytes']:,}",
             ]
@@ -271,9 +271,9 @@ def architectures_page() -> str:
         "Written by `make architectures` and `make readme`. Each model of `tests/zoo` is trained for some epochs on "
         "real or made-up rows, exported with default options (`--quantize`, portable scales) and verified on rows that "
         "it has not seen. Latency is `Predictor.predict` of one row in one thread, "
-        f"{report['rounds']} interleaved rounds of {report['calls']} calls, each file opened anew in each round. On "
-        "the other CPUs, under emulation, the values before each softmax are compared bit by bit, in batches and one "
-        "by one.\n\n"
+        f"{report['rounds']} interleaved rounds of {report['calls']} calls, each file opened anew in each "
+        "round. On the other CPUs, under emulation, the "
+        "values before each softmax are compared bit by bit, in batches and one by one.\n\n"
         "`ad01` is MLPerf Tiny's anomaly-detection autoencoder (Keras 2, `.h5`), on rows from `benchmarks/hum.py`, "
         "since its recordings are not ours to ship.\n\n"
         f"{_table(columns, rows)}\n\n{machine(report['host'])}.\n"

@@ -243,7 +243,7 @@ def test_a_report_names_its_output_where_there_are_several(capsys: pytest.Captur
     report = VerificationReport("rows", Limits(), "0" * 64, described, None, {}, [file])
     print_verification(report, flips=2)
     shown = capsys.readouterr()
-    tables = shown.out.split("Verification on the rows, output ")
+    tables = shown.out.split("Verification on rows, output ")
     assert len(tables) == 3
     for table in tables[1:]:
         values = table.startswith("brightness (values)")

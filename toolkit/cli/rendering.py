@@ -107,7 +107,7 @@ def _print_output(report: VerificationReport, reference: KerasOutput, *, alone: 
             rows[-1] += [f"{change.exported:.4g}", f"{round(change.change, 4) + 0:+.2%}"]
         rows[-1].append("passed" if file.passes(output) else "FAILED")
     shown = "" if alone and reference.task == "classification" else f", output {reference.name} ({reference.task})"
-    print_table(f"Verification on the {report.data}{shown}", columns, rows, to_stderr=to_stderr)
+    print_table(f"Verification on {report.data}{shown}", columns, rows, to_stderr=to_stderr)
 
 
 def _figures_of(output: OutputReport, *, known: bool) -> list[str]:

@@ -20,6 +20,7 @@ __all__ = ["layer_of", "name_like_keras", "path_of"]
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RECURRENT = ("GRU", "LSTM", "RNN")
+_CALL = "StatefulPartitionedCall"  # what a SavedModel's functions are called by
 _NEAR = 20  # nodes that are looked at for a layer's name
 
 
@@ -162,6 +163,7 @@ class _Names:
     def plain(self, name: str) -> str:
         """A converter's name without its numbers."""
         layer, rest = path_of(name, self._layers)
+        rest = "/".join(part for part in rest.split("/") if not part.startswith(_CALL))
         return f"{self._scopes.get(_scope(name), layer)}/{rest}".strip("/") or name
 
     def layer(self, weight: str, node: onnx.NodeProto) -> str:
@@ -169,7 +171,10 @@ class _Names:
         found = self._scopes.get(_scope(weight)) or layer_of(weight, self._layers)
         named = (*node.output, *node.input[2:])  # the converter may call a layer's bias after it, and nothing else
         found = found or next(filter(None, (layer_of(name, self._layers) for name in named)), "")
-        return found or self.plain(node.output[0]).rpartition("/")[0] or node.op_type.lower()
+        if not found:  # a SavedModel has no layers, but scopes that were called after them
+            read = _scope(weight) != weight.partition(":")[0]
+            found = self.plain(_scope(weight)) if read else self.plain(node.output[0]).rpartition("/")[0]
+        return found or node.op_type.lower()
 
     def layer_around(self, node: onnx.NodeProto) -> str:
         """The Keras layer of a node that bears no name of it: that of what takes its outputs, or gives its inputs."""

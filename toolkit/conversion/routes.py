@@ -100,7 +100,7 @@ def _tf2onnx(source: SourceModel, forward: Any, opset: int) -> onnx.ModelProto:
     import tf2onnx
 
     try:
-        with quiet_converters():
+        with quiet_converters(), _inner_functions_inlined():
             if source.kind == "saved_model":
                 return _from_frozen(forward, source, opset)
             signature = forward.input_signature
@@ -113,6 +113,23 @@ def _tf2onnx(source: SourceModel, forward: Any, opset: int) -> onnx.ModelProto:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"tf2onnx cannot convert the model '{source.name}': {reason}") from error
     return model
+
+
+@contextmanager
+def _inner_functions_inlined() -> Iterator[None]:
+    """Let functions inside the model add their operations to the graph that calls them.
+
+    Keras compiles a grouped convolution for itself, as a function of its own, which no converter looks into. Tracing
+    runs it as plain Python instead.
+    """
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _from_frozen(forward: Any, source: SourceModel, opset: int) -> onnx.ModelProto:
