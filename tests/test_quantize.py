@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from tests.conftest import REFERENCE, Finished, toolkit
+from tests.exporting import export_model
 from toolkit.conversion.calibration import FEW_IMAGES, suspicions
 from toolkit.conversion.portable import LIMIT
 from toolkit.conversion.quantize import quantize
@@ -99,6 +100,25 @@ def test_the_others_keep_their_int8_kernels(fashion_mnist: FashionMnist, tmp_pat
     assert operators["QGemm"] == 2
     assert operators["Gemm"] + operators["FusedGemm"] == 1
     assert operators["DequantizeLinear"] == 0
+
+
+@pytest.mark.parametrize("kept", ["second", "third"])
+def test_a_cut_on_both_sides_is_parted_from_a_float_layer(tmp_path: Path, kept: str) -> None:
+    """A ReLU6 between int8 and float becomes Max and Min, and the file still opens and answers."""
+    keras = import_keras()
+    keras.utils.set_random_seed(1)
+    layers, names = [keras.layers.Input((6,), name="x")], ("first", "second", "third")
+    for name in names:
+        layers += [keras.layers.Dense(8, name=name), keras.layers.ReLU(6.0, name=f"{name}_cut")]
+    model, float32 = keras.Sequential(layers[:-1]), tmp_path / "model.onnx"
+    export_model(model, float32)
+    rows = 4 * np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+    recipe = QuantizationRecipe(keep_float=(kept,))
+    result = quantize(float32, tmp_path / "int8.onnx", recipe, [{"x": rows}], layers=names)
+    assert (result.file.operators["Max"], result.file.operators["Min"]) == (1, 1)
+    assert result.kept_float == [kept]
+    exact, rounded = (Predictor(path).predict_batch(rows).outputs["output"] for path in (float32, result.file.path))
+    assert 0 < np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()
 
 
 def test_a_scale_for_each_channel_if_that_is_asked(fashion_mnist: FashionMnist, tmp_path: Path) -> None:

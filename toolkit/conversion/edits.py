@@ -154,7 +154,7 @@ def part_activations(model: onnx.ModelProto) -> int:
         node.input[:] = [node.input[0], low or high]
         if low and high:
             given, inner = node.output[0], f"{node.output[0]}/above"
-            node.output[0] = inner
+            node.name = node.output[0] = inner
             at = list(graph.node).index(node) + 1
             graph.node.insert(at, helper.make_node("Min", [inner, high], [given], name=given))
     return len(parted)

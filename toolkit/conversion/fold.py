@@ -189,6 +189,8 @@ class _Folding:
         sides = self._sides(node)
         if sides is None or not self._alone(node.output[0]) or self._from_input(sides[0]):
             return False
+        if node.op_type in ("Add", "Sub") and self.makers[sides[0]].op_type == "MatMul":
+            return False  # that layer's own bias
         layer = self.users[node.output[0]][0]
         weight = self._array(layer.input[1]) if layer.op_type == "MatMul" else None
         if weight is None or weight.ndim != 2 or weight.dtype != np.float32 or layer.input[0] != node.output[0]:
@@ -217,7 +219,7 @@ class _Folding:
         given, inner = layer.output[0], f"{layer.output[0]}/product"
         self.graph.initializer.append(numpy_helper.from_array(np.zeros(count, np.float32), name))
         self.constants[name] = self.graph.initializer[-1]
-        layer.output[0] = inner
+        layer.name = layer.output[0] = inner
         bias = helper.make_node("Add", [inner, name], [given], name=given)
         at = next(i for i, each in enumerate(self.graph.node) if each.output[0] == inner)
         self.graph.node.insert(at + 1, bias)

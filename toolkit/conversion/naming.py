@@ -8,12 +8,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import numpy_helper
+import onnx
+from onnx import defs, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import onnx
+    from collections.abc import Iterator, Mapping, Sequence
 
     from toolkit.keras_model.source import SourceModel
 
@@ -66,8 +65,9 @@ def layer_of(name: str, layers: Sequence[str]) -> str:
 def name_like_keras(model: onnx.ModelProto, source: SourceModel) -> None:
     """Name tensors and nodes after the Keras layers and weights that they come from, without counters.
 
-    A weight's tensor gets the weight's own path, such as ``hidden_1/kernel``; everything else the layer's name and the
-    operation's.
+    A weight's tensor gets the weight's own path, such as ``hidden_1/kernel``; any other constant the name of the first
+    that takes it and what it is to that (the converter keeps one of those that are equal, now this, now that);
+    everything else the layer's name and the operation's.
     """
     graph = model.graph
     names = _Names(graph, source)
@@ -78,23 +78,54 @@ def name_like_keras(model: onnx.ModelProto, source: SourceModel) -> None:
         elif node.op_type in _RECURRENT:
             names.call_weights(node, ("", "W", "R", "B"), constants, names.layer_around(node))
     for tensor in graph.initializer:
-        names.call(tensor.name, names.own.get(_values(numpy_helper.to_array(tensor))) or names.plain(tensor.name))
-    for node in graph.node:
-        for output in node.output:
-            if output:
-                names.call(output, names.plain(output))
-    _rename(graph, names.given)
+        if own := names.own.get(_values(numpy_helper.to_array(tensor))):
+            names.call(tensor.name, own)
+    graphs = list(_all_graphs(graph))
+    nodes = [node for each in graphs for node in each.node]
+    for name in (*(value.name for each in graphs for value in each.input), *(out for n in nodes for out in n.output)):
+        names.call(name, names.plain(name))
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    for node in nodes:
+        for name, role in zip(node.input, _roles(node, opset), strict=False):
+            names.call(name, f"{names.given[node.output[0]]}/{role}")
+    for each in graphs:
+        _rename(each, names.given)
+    _order_constants(graph)
     graph.name = source.name
 
 
+def _order_constants(graph: onnx.GraphProto) -> None:
+    """Constants as they are needed; the converter's order is another each time."""
+    uses = [name for node in graph.node for name in node.input]
+    place = {name: at for at, name in reversed(list(enumerate(uses)))}
+    ordered = sorted(graph.initializer, key=lambda tensor: (place.get(tensor.name, len(uses)), tensor.name))
+    copies = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in ordered]
+    del graph.initializer[:]
+    graph.initializer.extend(copies)
+
+
+def _all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and those of its branches and loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _all_graphs(inner)
+
+
+def _roles(node: onnx.NodeProto, opset: int) -> list[str]:
+    """What the inputs of an operator are called, such as "axes"."""
+    found = [given.name.lower() for given in defs.get_schema(node.op_type, opset).inputs]
+    return found + found[-1:] * (len(node.input) - len(found))  # of Concat, say, all are the last
+
+
 def _rename(graph: onnx.GraphProto, given: Mapping[str, str]) -> None:
-    for tensor in graph.initializer:
-        tensor.name = given[tensor.name]
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = given.get(value.name, value.name)
     for node in graph.node:
         for each in (node.input, node.output):
             each[:] = [given.get(name, name) for name in each]
         node.name = node.output[0]
-        _rename_inner(node, given)
 
 
 class _Names:
@@ -113,8 +144,8 @@ class _Names:
                 self._users.setdefault(name, []).append(node)
 
     def call(self, name: str, wish: str) -> None:
-        """Give a tensor a name, unless it has one."""
-        if name in self.given:
+        """Give a tensor a name, unless it has one, or is none."""
+        if not name or name in self.given:
             return
         number, found = 1, wish
         while found in self._taken:
@@ -160,19 +191,6 @@ class _Names:
             waiting += [user for name in each.output for user in self._users.get(name, [])]
             waiting += [self._makers[name] for name in each.input if name in self._makers]
         return node.op_type.lower()
-
-
-def _rename_inner(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
-    """Branches and loops use tensors of the graph around them."""
-    for attribute in node.attribute:
-        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            own = {value.name for value in (*inner.input, *inner.initializer)}
-            own |= {name for each in inner.node for name in each.output}
-            for each in inner.node:
-                each.input[:] = [name if name in own else renamed.get(name, name) for name in each.input]
-                _rename_inner(each, {old: new for old, new in renamed.items() if old not in own})
-            for value in inner.output:
-                value.name = value.name if value.name in own else renamed.get(value.name, value.name)
 
 
 def _scope(name: str) -> str:

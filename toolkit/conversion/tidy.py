@@ -70,7 +70,7 @@ def constant_shapes(model: onnx.ModelProto) -> None:
         first, second = one[node.input[1]], other[node.input[1]]
         same = first == second
         if same.sum() >= len(same) - 1 and not (first == -1).any():
-            name = f"{node.output[0].partition(':')[0]}/target"
+            name = f"{node.output[0]}/target"
             target = np.where(same, first, -1).astype(np.int64)
             model.graph.initializer.append(numpy_helper.from_array(target, name))
             node.input[1] = name
