@@ -92,3 +92,12 @@ def test_a_model_without_softmax_has_no_logits(tmp_path: Path) -> None:
     assert finished.code == 2
     assert "ends in Sigmoid, not in a Softmax" in finished.error_line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_softmax_alone_has_no_logits_but_its_input(tmp_path: Path) -> None:
+    keras = import_keras()
+    keras.Sequential([keras.layers.Input((4,), name="x"), keras.layers.Softmax()]).save(tmp_path / "softmax.keras")
+    finished = toolkit("export", tmp_path / "softmax.keras", "--output", "both", "-o", tmp_path / "out")
+    assert finished.code == 2
+    assert "its logits are its input" in finished.error_line
+    assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from tests.conftest import REFERENCE, Finished, toolkit
 from tests.exporting import export_model
@@ -129,6 +130,25 @@ def test_a_scale_for_each_channel_if_that_is_asked(fashion_mnist: FashionMnist, 
         )
         assert np.shape(one["hidden_2/kernel"]["scale"]) == ()
         assert np.shape(each["hidden_2/kernel"]["scale"]) == (100,)
+
+
+@pytest.mark.parametrize("portable", [True, False])
+def test_a_layer_whose_channels_differ_much_has_a_scale_for_each(
+    fashion_mnist: FashionMnist, tmp_path: Path, portable: bool
+) -> None:
+    """The runtime's dynamic quantizer knows that for all dense layers or for none."""
+    model = onnx.load(REFERENCE / "model.onnx")
+    (kernel,) = [tensor for tensor in model.graph.initializer if tensor.name == "hidden_2/kernel"]
+    array = numpy_helper.to_array(kernel).copy()
+    array[:, 0] *= 50
+    kernel.CopyFrom(numpy_helper.from_array(array, kernel.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    shapes = {}
+    for method in ("static", "dynamic"):
+        recipe = QuantizationRecipe(method=method, portable=portable)
+        found = quantize(tmp_path / "model.onnx", tmp_path / "m.onnx", recipe, _batches(fashion_mnist)).tensors
+        shapes[method] = [np.shape(found[f"{layer}/kernel"]["scale"]) for layer in LAYERS]
+    assert shapes == {"static": [(), (100,), ()], "dynamic": [(300,), (100,), (10,)]}
 
 
 def test_a_lower_percentile_cuts_the_range(fashion_mnist: FashionMnist, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +227,11 @@ def _watched(batches: Iterable[dict[str, NDArray[Any]]], means: InputMeans) -> I
 def _dynamic(model: onnx.ModelProto, target: Path, recipe: QuantizationRecipe) -> None:
     # The integer operator of a Conv knows one scale only, whatever the quantizer is told.
     scales = _weight_scales(model, recipe, depthwise=False)
+    dense = [node.input[1] for node in model.graph.node if node.op_type == "MatMul"]
+    if any("axis" in entry for name in dense for entry in scales.get(name, [])):
+        # This quantizer knows one scale a channel for all dense layers or for none.
+        recipe = replace(recipe, per_channel=True)
+        scales = _weight_scales(model, recipe, depthwise=False)
     quantize_dynamic(
         model,
         target,
