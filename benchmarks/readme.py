@@ -91,7 +91,7 @@ def accuracy() -> str:
             [
                 f"`{name}`",
                 f"{parity['accuracy']:.2%}",
-                f"{same:,} of {parity['images']:,}",
+                f"{same:,} of {parity['rows']:,}",
                 f"{parity['max_abs']:.1e}",
                 f"{manifest['files'][name]['bytes']:,}",
             ]
