@@ -367,7 +367,7 @@ def _first_layer(tmp_path: Path, data: FashionMnist, first: str) -> Path:
         ],
         "pixels": [keras.layers.Flatten()],
     }
-    dense = [keras.layers.Dense(32, "relu", name="dense"), keras.layers.Dense(10, activation="softmax")]
+    dense = [keras.layers.Dense(32, "relu", name="dense"), keras.layers.Dense(10, activation="softmax", name="answer")]
     model = keras.Sequential([keras.layers.Input((28, 28)), *layers[first], *dense])
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
     train = data.train_images[:2000].astype("float32")
