@@ -51,7 +51,7 @@ def main() -> None:
         folder = Path(scratch)
         models = [_model(folder, seed) for seed in SEEDS]
         report = {
-            "format": 1,
+            "format": 2,  # 1 was measured without bias correction
             "host": asdict(describe_host()),
             "models": models,
             "summary": _summary(models),

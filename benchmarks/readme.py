@@ -210,6 +210,7 @@ def quantization() -> str:
     ]
     columns = [f"{len(report['models'])} models", "test accuracy", "points to Keras", "labels as Keras", "least"]
     size, times = report["size"], report["latency"]
+    before = "" if report["format"] > 1 else " All of this was measured before bias correction came in."
     ratios = "; ".join(
         f"{name} {entry['ratio']:.2f} ({entry['low']:.2f} to {entry['high']:.2f})"
         for name, entry in times["ratios"].items()
@@ -218,7 +219,7 @@ def quantization() -> str:
         _table(columns, rows) + f"\n\nMean and standard deviation over {len(report['models'])} seeds. "
         f"The int8 file of the reference model takes {size['bytes']:,} bytes, {size['ratio']:.3f} of one byte a weight "
         f"and four a bias. Latency of one image, median ratio and 95 % interval over {times['rounds']} interleaved "
-        f"rounds: {ratios}.\n\n{machine(report['host'])}."
+        f"rounds: {ratios}.{before}\n\n{machine(report['host'])}."
     )
 
 
