@@ -159,8 +159,9 @@ def overhead() -> str:
 def setup() -> str:
     """The two commands in a fresh clone."""
     report = _load(RESULTS / "fresh_clone.json")
-    rows = [[name, f"{seconds:.0f} s"] for name, seconds in report["seconds"].items()]
-    return f"{_table(['in a fresh clone, nothing cached', 'takes'], rows)}\n\n{machine(report['host'])}."
+    commits = report["commits"]
+    rows = [[name, f"{seconds:.0f} s", f"`{commits[name][:7]}`"] for name, seconds in report["seconds"].items()]
+    return f"{_table(['in a fresh clone, nothing cached', 'takes', 'commit'], rows)}\n\n{machine(report['host'])}."
 
 
 def portability() -> str:
@@ -297,7 +298,7 @@ def demo() -> str:
     report = _load(RESULTS / "fresh_clone.json")
     lines = [line.rstrip() for line in report["demo_ends"].splitlines()]
     shown = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-    return f"```\n{shown}\n```\n\n`make test` ends with `{report['test_ends']}`."
+    return f"```\n{shown}\n```\n\n`make test` ended with `{report['test_ends']}` at commit `{report['commits']['make test'][:7]}`."
 
 
 def command_help() -> str:

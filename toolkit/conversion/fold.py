@@ -45,6 +45,13 @@ class _Folding:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model, self.graph = model, model.graph
         self.constants = {t.name: t for t in self.graph.initializer}
+        for node in self.graph.node:
+            if (
+                node.op_type in ("Add", "Mul")
+                and node.input[0] in self.constants
+                and node.input[1] not in self.constants
+            ):
+                node.input[:] = node.input[::-1]  # the constant comes second, so that a bias is known as one
         self.makers = {name: node for node in self.graph.node for name in node.output}
         self.users: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
