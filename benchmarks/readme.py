@@ -298,7 +298,8 @@ def demo() -> str:
     report = _load(RESULTS / "fresh_clone.json")
     lines = [line.rstrip() for line in report["demo_ends"].splitlines()]
     shown = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-    return f"```\n{shown}\n```\n\n`make test` ended with `{report['test_ends']}` at commit `{report['commits']['make test'][:7]}`."
+    commit = report["commits"]["make test"][:7]
+    return f"```\n{shown}\n```\n\n`make test` ended with `{report['test_ends']}` at commit `{commit}`."
 
 
 def command_help() -> str:
