@@ -241,10 +241,12 @@ def test_what_only_the_runtime_refuses_is_still_described(tmp_path: Path) -> Non
     assert "nothing can saturate" not in toolkit("inspect", tmp_path / "m.onnx").out
 
 
-def test_the_table_of_runtimes_is_the_one_that_files_are_written_by() -> None:
-    for opset, release in metadata._RUNTIME_BY_OPSET.items():
+def test_the_runtimes_of_all_opsets_that_files_are_written_in() -> None:
+    releases = {13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12"}
+    assert releases.keys() == metadata._IR_BY_OPSET.keys()
+    for opset, release in releases.items():
         assert lowest_runtime({"": opset}, metadata._IR_BY_OPSET[opset], ())[0] == release
-    assert lowest_runtime({"": 13}, 7, ["MatMulNBits"])[0] == metadata._RUNTIME_FOR_MATMULNBITS
+    assert lowest_runtime({"": 13}, 7, ["MatMulNBits"])[0] == "1.17"
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,11 @@ class Manifest:
     cpus: dict[str, list[CpuRecord]] = field(default_factory=dict)
     format: int = MANIFEST_FORMAT
 
+    @property
+    def source_sha256(self) -> str:
+        """The hash of what the model was opened from."""
+        return next(record.sha256 for record in self.files.values() if record.kind in ("keras", SAVED_MODEL))
+
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
         return dataclasses.asdict(self)

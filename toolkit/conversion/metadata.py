@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from toolkit import __version__
+from toolkit.conversion.compatibility import lowest_runtime
 from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportedFile", "OutputContract", "copy_metadata", "finish", "write_metadata"]
 
-# The first onnxruntime release that lists each opset as supported (its "Compatibility" page, table of versions), for
-# the opsets that this package writes; its IR version is never the newer of the two.
-_RUNTIME_BY_OPSET = {13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12"}
-# The release that came with MatMulNBits and its accuracy level (onnxruntime#17890, #17669).
-_RUNTIME_FOR_MATMULNBITS = "1.17"
 # The first IR version whose models may hold an opset: the table in onnx/helper.py, VERSION_TABLE.
 _IR_BY_OPSET = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8}
 
@@ -127,7 +123,9 @@ def finish(model: onnx.ModelProto, path: Path, kind: str) -> ExportedFile:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"the exported {kind} graph is not valid ONNX ({reason}); please report this model") from error
+    floor, because = lowest_runtime({"": opset}, model.ir_version, ["MatMulNBits"] if runtime_only else [])
+    if floor is None:
+        raise ModelError(f"which onnxruntime loads the {kind} file is not known: {because}; please report this model")
     path.write_bytes(model.SerializeToString(deterministic=True))
     operators = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
-    floor = _RUNTIME_FOR_MATMULNBITS if runtime_only else _RUNTIME_BY_OPSET[opset]
     return ExportedFile(path, kind, opset, model.ir_version, operators, floor)

@@ -119,8 +119,7 @@ def export_files(
         FailedGatesError: a gate failed.
         ModelError: the model cannot be exported.
     """
-    sha256 = _source_sha256(manifest)
-    exported = export_onnx(source, staging / ONNX, material, options, sha256, note)
+    exported = export_onnx(source, staging / ONNX, material, options, manifest.source_sha256, note)
     _write_samples(staging / "samples", material, exported.class_names)
     manifest = dataclasses.replace(
         manifest,
@@ -272,12 +271,6 @@ def _batches(rows: Rows, material: Material) -> Iterator[dict[str, NDArray[Any]]
     for start in range(0, rows.count, size):
         which = np.arange(start, start + size if fixed else min(start + size, rows.count)) % rows.count
         yield {name: array[which] for name, array in rows.inputs.items()}
-
-
-def _source_sha256(manifest: Manifest) -> str:
-    """The hash of what the model was opened from."""
-    records = [record for record in manifest.files.values() if record.kind in ("keras", "saved_model")]
-    return records[0].sha256
 
 
 def _named_shape(name: str, shape: tuple[int | None, ...]) -> list[str | int]:

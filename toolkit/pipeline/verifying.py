@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from toolkit.conversion.contract import FileInput
     from toolkit.data import FashionMnist
     from toolkit.keras_model import SourceModel
     from toolkit.progress import Note, Step
@@ -103,7 +104,7 @@ class Reference:
             self._names.setdefault(own, name)
         self.tasks = {self._names[o.of or o.name]: "values" if random else str(o.task) for o in manifest.outputs}
         self.targets = {} if random else self.targets_by_file(rows.targets)
-        self._scaling = manifest.conversion.scaling if manifest.conversion else {}
+        self._inputs = _exported_inputs(source, manifest)
         self._answers: dict[str, NDArray[Any]] | None = None
 
     def by_file(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -164,10 +165,7 @@ class Reference:
     @property
     def keras_rows(self) -> dict[str, NDArray[Any]]:
         """The rows as the model takes them."""
-        from toolkit.conversion.contract import Scaling, file_inputs
-
-        given = next((Scaling(**each) for each in self._scaling.values()), None)
-        return keras_rows(self.rows.inputs, file_inputs(self.source, given))
+        return keras_rows(self.rows.inputs, self._inputs)
 
     @property
     def answers(self) -> dict[str, NDArray[Any]]:
@@ -249,16 +247,19 @@ def verify_artifact(
     return report
 
 
+def _exported_inputs(source: SourceModel, manifest: Manifest) -> list[FileInput]:
+    """What an artifact's files take, as its manifest says."""
+    from toolkit.conversion.contract import Scaling, file_inputs
+
+    scalings = manifest.conversion.scaling.values() if manifest.conversion else ()
+    return file_inputs(source, next((Scaling(**each) for each in scalings), None))
+
+
 def _test_rows(
     source: SourceModel, manifest: Manifest, test: Path | Rows | None, fashion: Callable[[], FashionMnist], step: Step
 ) -> tuple[Rows, str]:
     """Test rows as the artifact's files take them, and what they are."""
-    from toolkit.conversion.contract import Scaling, file_inputs
-
-    scaling = next((Scaling(**each) for each in manifest.conversion.scaling.values()), None) if (
-        manifest.conversion
-    ) else None  # fmt: skip
-    inputs = file_inputs(source, scaling)
+    inputs = _exported_inputs(source, manifest)
     if test is None:
         data = fashion()
         rows = fashion_rows(source, data.test_images, data.test_labels, "Fashion-MNIST test set")
@@ -375,11 +376,10 @@ def verify_files(
             file = dataclasses.replace(file, divergence=first)
         files.append(file)
     described = data or (manifest.data.test if manifest.data else rows.source)
-    source = next(record for record in manifest.files.values() if record.kind in ("keras", "saved_model"))
     return VerificationReport(
         data=described,
         limits=limits,
-        keras_sha256=source.sha256,
+        keras_sha256=manifest.source_sha256,
         reference=keras,
         class_names=manifest.class_names,
         versions=artifact.versions(),

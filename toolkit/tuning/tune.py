@@ -165,7 +165,7 @@ def tune(
         folder = Path(scratch)
         options = ExportOptions(None, custom=settings.custom, unsafe=settings.unsafe)
         model, manifest = stage_source(source, folder, options)
-        sha256 = next(record.sha256 for record in manifest.files.values() if record.kind in ("keras", "saved_model"))
+        sha256 = manifest.source_sha256
         recipes = first_candidates(settings.keep_float, settings.calibration_images, settings.seed)
         static = next(recipe for recipe in recipes if recipe is not None and recipe.method == "static")
         material = gather(model, settings.data, settings.raw, _validation(model, settings, fashion), static, note, step)
