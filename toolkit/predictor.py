@@ -832,14 +832,14 @@ class Predictor:
             answers = session.run(self.output_names, {name: _filled(array, size) for name, array in block.items()})
         except Exception as error:
             raise self._failed(error) from error
-        for name, answer in zip(self.output_names, answers):  # noqa: B905 - Python 3.9 has no strict; both are its own
+        for name, answer in zip(self.output_names, answers):
             if len(answer) != size:
                 raise ModelError(
                     f"{self.file.path} gives {len(answer)} rows of '{name}' for {size}, expected one each; "
                     "export a model with the batch as the first axis of its outputs"
                 )
         cut = answers if size == count else [answer[:count] for answer in answers]
-        return dict(zip(self.output_names, cut))  # noqa: B905 - the same
+        return dict(zip(self.output_names, cut))
 
     def _failed(self, error: Exception) -> InputError:
         reason = " ".join(str(error).split())[-200:]
