@@ -17,7 +17,7 @@ def core_environment(folder: Path) -> Path:
     """A new virtual environment with the core lock; its Python."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=120)
     python = folder / "bin" / "python"
-    pip_install(python, "--no-index", "--find-links", str(_core_wheels()), "--require-hashes", *LOCK)
+    pip_install(python, "--no-index", "--find-links", str(core_wheels()), "--require-hashes", *LOCK)
     return python
 
 
@@ -27,7 +27,7 @@ def pip_install(python: Path, *arguments: str) -> None:
     subprocess.run(command, check=True, timeout=300)
 
 
-def _core_wheels() -> Path:
+def core_wheels() -> Path:
     """The core dependencies' wheels, fetched once into the virtual environment that runs the tests."""
     kept = Path(sys.prefix) / f"core-wheels-{sha256_of(ROOT / 'requirements-core.lock')[:12]}"
     if not kept.is_dir():
