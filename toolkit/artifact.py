@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "GOLDEN",
     "HISTORY",
     "KERAS",
     "KERAS_H5",
@@ -45,6 +46,9 @@ __all__ = [
 
 KERAS, HISTORY, ONNX, PARITY = "model.keras", "history.csv", "model.onnx", "parity.json"
 
+GOLDEN = "golden.npz"
+"""Rows with the right answers (see `toolkit.golden`); artifacts of earlier versions have none."""
+
 QUANTIZED = {kind: f"model.{kind}.onnx" for kind in ("int8", "int4", "float16")}
 """The file of each quantized kind; an artifact has one at most."""
 
@@ -55,6 +59,7 @@ KINDS = {
     KERAS: "keras",
     KERAS_H5: "keras",
     HISTORY: "history",
+    GOLDEN: "golden",
     ONNX: "float32",
     **{name: kind for kind, name in QUANTIZED.items()},
 }
@@ -74,7 +79,7 @@ class FileRecord:
     """One file of the artifact. The last four are for ONNX files only.
 
     Attributes:
-        kind: "keras", "saved_model", "history", "float32", "int8", "int4" or "float16".
+        kind: "keras", "saved_model", "history", "golden", "float32", "int8", "int4" or "float16".
         sha256: of the file's bytes, in hex.
         bytes: its size.
         opset: version of the standard ONNX operators that it needs.
