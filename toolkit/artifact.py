@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUNDLE_FORMAT",
+    "GOLDEN",
     "HISTORY",
     "KERAS",
     "KERAS_H5",
@@ -49,6 +50,9 @@ __all__ = [
 
 KERAS, HISTORY, ONNX, PARITY = "model.keras", "history.csv", "model.onnx", "parity.json"
 
+GOLDEN = "golden.npz"
+"""Rows with the right answers (see `toolkit.golden`); artifacts of earlier versions have none."""
+
 QUANTIZED = {kind: f"model.{kind}.onnx" for kind in ("int8", "int4", "float16")}
 """The file of each quantized kind; an artifact has one at most."""
 
@@ -62,6 +66,7 @@ KINDS = {
     KERAS: "keras",
     KERAS_H5: "keras",
     HISTORY: "history",
+    GOLDEN: "golden",
     ONNX: "float32",
     **{name: kind for kind, name in QUANTIZED.items()},
 }
@@ -85,7 +90,7 @@ class FileRecord:
     """One file of the artifact. The last four are for ONNX files only.
 
     Attributes:
-        kind: "keras", "saved_model", "history", "float32", "int8", "int4" or "float16".
+        kind: "keras", "saved_model", "history", "golden", "float32", "int8", "int4" or "float16".
         sha256: of the file's bytes, in hex.
         bytes: its size.
         opset: version of the standard ONNX operators that it needs.

@@ -148,6 +148,7 @@ OWN_FILES = frozenset(
     {
         MANIFEST_NAME,
         "bench.json",
+        "golden.npz",
         "history.csv",
         "model.float16.onnx",
         "model.h5",
