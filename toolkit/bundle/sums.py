@@ -12,7 +12,7 @@ from toolkit.errors import CorruptArtifactError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["read", "write"]
+__all__ = ["SIGNATURE", "SUMS", "read", "write"]
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^./\\\s][^/\\\s]*)")
 
