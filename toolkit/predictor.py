@@ -558,6 +558,8 @@ class Predictor:
                 f"min_confidence is of no use: {self.file.path} names no classes; leave it out, or export a classifier "
                 "with --classes"
             )
+        if min_confidence is not None and self.classes is not None:
+            self._classify = self._label_if_sure
         _LIVE.add(self)
 
     def _open(self) -> ort.InferenceSession:
@@ -745,6 +747,10 @@ class Predictor:
         if self.min_confidence is not None and not confidence >= self.min_confidence:  # nor a NaN
             return Prediction(UNSURE, "unsure", confidence, shares, logits, outputs)
         return Prediction(label, self.class_names[label], confidence, shares, logits, outputs)
+
+    def _label_if_sure(self, scores: Array) -> int:
+        shares = scores if self._convert is None else self._convert(scores)
+        return int(self._decide(scores)) if shares.max() >= self.min_confidence else UNSURE
 
     @overload
     def predict_batch(self, rows: Array | Mapping[str, Array]) -> PredictionBatch: ...
