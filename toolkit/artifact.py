@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.errors import CorruptArtifactError, MissingError, UsageError
-from toolkit.predictor import MANIFEST_FORMAT, MANIFEST_NAME, read_checked, read_manifest
+from toolkit.predictor import BUNDLE_FORMAT, MANIFEST_FORMAT, MANIFEST_NAME, read_checked, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "BUNDLE_FORMAT",
     "GOLDEN",
     "HISTORY",
     "KERAS",
@@ -71,10 +70,6 @@ KINDS = {
     **{name: kind for kind, name in QUANTIZED.items()},
 }
 """What each file of an artifact is: the name decides which gates a model must pass, not what a manifest claims."""
-
-
-BUNDLE_FORMAT = 1
-"""The form of a manifest's section "bundle", and of the folder around it."""
 
 
 def kind_of(name: str) -> str | None:
@@ -258,7 +253,7 @@ class BundleRecord:
     """What makes a folder a bundle for a device, and what that device must bring.
 
     Attributes:
-        format: of the bundle; see `BUNDLE_FORMAT`.
+        format: of the bundle; see `toolkit.predictor.BUNDLE_FORMAT`.
         model: the one model file.
         target: "linux" (x86-64 and aarch64), "linux-x86_64" or "linux-aarch64".
         python, onnxruntime, glibc: the lowest versions.
