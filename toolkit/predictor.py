@@ -552,6 +552,7 @@ class Predictor:
         self._closed = False
         self._opening = threading.Lock()
         self._local = threading.local()
+        self._classify: Callable[..., Any]
         self._read_contract(self._open())
         if min_confidence is not None and self.class_names is None:
             raise UsageError(
@@ -699,7 +700,7 @@ class Predictor:
             self._logits = name
         self._convert = _both if binary else _softmax if is_logits else None  # into probabilities
         self._decide: Callable[..., Any] = _is_yes if binary else np.ndarray.argmax
-        self._classify: Callable[..., Any] = self._decide if len(found) == 1 else self._refusal()
+        self._classify = self._decide if len(found) == 1 else self._refusal()
         count = 2 if binary else width.get(name)
         self.classes: int | None = count if len(found) == 1 else None
         self.output_names = sorted(self.task_of, key=lambda other: other != name)
