@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +148,21 @@ def test_one_file_alone(trained: Path) -> None:
     assert list(reduced(golden, INT8, "model.int8.ort").files) == ["model.int8.ort"]
     with pytest.raises(CorruptArtifactError, match=r"know model.onnx, model.int8.onnx, not model.int4.onnx"):
         reduced(golden, "model.int4.onnx")
+
+
+def test_reading_and_reducing_need_numpy_alone(trained: Path) -> None:
+    script = f"""
+import sys
+for name in ("tensorflow", "keras", "onnx", "tf2onnx", "onnxruntime", "typer", "PIL"):
+    sys.modules[name] = None  # what imports it fails
+from pathlib import Path
+from toolkit.golden import dump, load, reduced
+data = Path({str(trained / GOLDEN)!r}).read_bytes()
+sys.stdout.buffer.write(dump(reduced(load(data, "golden.npz"), {INT8!r})))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == dump(reduced(_golden(trained), INT8))
 
 
 # other models
