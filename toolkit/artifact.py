@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.errors import CorruptArtifactError, MissingError, UsageError
-from toolkit.predictor import MANIFEST_FORMAT, MANIFEST_NAME, read_checked, read_manifest
+from toolkit.predictor import BUNDLE_FORMAT, MANIFEST_FORMAT, MANIFEST_NAME, read_checked, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "BUNDLE_FORMAT",
     "GOLDEN",
     "HISTORY",
     "KERAS",
@@ -73,10 +72,6 @@ KINDS = {
 """What each file of an artifact is: the name decides which gates a model must pass, not what a manifest claims."""
 
 
-BUNDLE_FORMAT = 1
-"""The form of a manifest's section "bundle", and of the folder around it."""
-
-
 def kind_of(name: str) -> str | None:
     """What a file of an artifact is, by its name below the folder; None for a name that none has."""
     parts = name.split("/")
@@ -96,7 +91,8 @@ class FileRecord:
         opset: version of the standard ONNX operators that it needs.
         ir_version: version of the file format.
         operators: how often each operator occurs.
-        onnxruntime: the first release that lists this opset and format as supported.
+        onnxruntime: the first release that loads it and answers as later ones do, see
+            `toolkit.conversion.compatibility`.
     """
 
     kind: str
@@ -258,7 +254,7 @@ class BundleRecord:
     """What makes a folder a bundle for a device, and what that device must bring.
 
     Attributes:
-        format: of the bundle; see `BUNDLE_FORMAT`.
+        format: of the bundle; see `toolkit.predictor.BUNDLE_FORMAT`.
         model: the one model file.
         target: "linux" (x86-64 and aarch64), "linux-x86_64" or "linux-aarch64".
         python, onnxruntime, glibc: the lowest versions.

@@ -552,12 +552,15 @@ class Predictor:
         self._closed = False
         self._opening = threading.Lock()
         self._local = threading.local()
+        self._classify: Callable[..., Any]
         self._read_contract(self._open())
         if min_confidence is not None and self.class_names is None:
             raise UsageError(
                 f"min_confidence is of no use: {self.file.path} names no classes; leave it out, or export a classifier "
                 "with --classes"
             )
+        if min_confidence is not None and self.classes is not None:
+            self._classify = self._label_if_sure
         _LIVE.add(self)
 
     def _open(self) -> ort.InferenceSession:
@@ -699,7 +702,7 @@ class Predictor:
         self._decide: Callable[..., Any] = _is_yes if binary else np.ndarray.argmax
         self._classify = self._decide if len(found) == 1 else self._refusal()
         count = 2 if binary else width.get(name)
-        self.classes = count if len(found) == 1 else None
+        self.classes: int | None = count if len(found) == 1 else None
         self.output_names = sorted(self.task_of, key=lambda other: other != name)
         if self.class_names is not None and len(self.class_names) != count:
             raise CorruptArtifactError(
@@ -745,6 +748,10 @@ class Predictor:
         if self.min_confidence is not None and not confidence >= self.min_confidence:  # nor a NaN
             return Prediction(UNSURE, "unsure", confidence, shares, logits, outputs)
         return Prediction(label, self.class_names[label], confidence, shares, logits, outputs)
+
+    def _label_if_sure(self, scores: Array) -> int:
+        shares = scores if self._convert is None else self._convert(scores)
+        return int(self._decide(scores)) if shares.max() >= self.min_confidence else UNSURE
 
     @overload
     def predict_batch(self, rows: Array | Mapping[str, Array]) -> PredictionBatch: ...

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from toolkit import golden
 from toolkit.artifact import (
-    BUNDLE_FORMAT,
     GOLDEN,
     MANIFEST_NAME,
     BundleRecord,
@@ -33,7 +32,7 @@ from toolkit.bundle.layout import (
     SUMS,
 )
 from toolkit.errors import MissingError, UsageError
-from toolkit.predictor import model_files, read_checked
+from toolkit.predictor import BUNDLE_FORMAT, model_files, read_checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,7 +132,9 @@ def _chosen(folder: Path, kind: str | None) -> str:
     found = model_files(folder)
     chosen = [file for file in found if kind in (None, file.kind)]
     if not chosen:
-        raise UsageError(f"{folder} has no {kind} model, only {', '.join(file.kind for file in found)}; choose of these")
+        raise UsageError(
+            f"{folder} has no {kind} model, only {', '.join(file.kind for file in found)}; choose of these"
+        )
     return Path(chosen[0].path).name
 
 

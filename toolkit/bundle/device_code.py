@@ -32,7 +32,9 @@ def selftest(package: str | None = None) -> bytes:
     source = _read(_PACKAGE / SELFTEST)
     if source.count(_IMPORT) != 1:
         raise MissingError(f"{_PACKAGE / SELFTEST} is not this version's; install the toolkit again")
-    beside = b"import predictor as device\n" if package is None else f"from {package} import predictor as device\n".encode()
+    beside = (
+        b"import predictor as device\n" if package is None else f"from {package} import predictor as device\n".encode()
+    )
     return source.replace(_IMPORT, beside)
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "LICENCE",
     "MODEL_LICENCE",
     "OPERATORS",
+    "PACKAGE",
     "PREDICTOR",
     "README",
     "REQUIREMENTS",
@@ -30,6 +31,9 @@ PREDICTOR, SELFTEST, REQUIREMENTS = "predictor.py", "selftest.py", "requirements
 README, LICENCE, MODEL_LICENCE = "README.md", "LICENSE", "MODEL_LICENCE"
 OPERATORS = "required_operators.config"
 SUMS, SIGNATURE = "SHA256SUMS", "model.sig"
+
+PACKAGE = ("__init__.py", "__main__.py", "py.typed")
+"""What a wheel has besides."""
 
 CACHE = "__pycache__"
 """What Python leaves beside a module that it imported."""
@@ -48,6 +52,7 @@ _WHAT = {
     OPERATORS: "the operators that a build of the runtime must have",
     SUMS: "sha256 of every file, for sha256sum -c",
     SIGNATURE: "the signature of all files",
+    **dict.fromkeys(PACKAGE, "of the Python package"),
 }
 
 

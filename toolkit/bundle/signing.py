@@ -2,7 +2,7 @@
 
 The work is `model-signing`'s own (the extra 'sign'), so its command line verifies what is signed here::
 
-    model_signing verify key device --signature device/model.sig --public_key key.pub --ignore_paths device/__pycache__
+    model_signing verify key device --signature device/model.sig --public_key key.pub
 
 What is signed is a statement of the sha256 of every file (in-toto, in a DSSE envelope, in a Sigstore bundle;
 https://github.com/ossf/model-signing-spec). Copies in private folders are signed and verified, so that what was looked
@@ -79,7 +79,7 @@ def verify(files: Mapping[str, bytes], signature: bytes, key: Path, shown: objec
         _verified(verifier, folder, signature, key, shown)
     if left_out := sorted(files.keys() - _names_in(signature)):
         raise CorruptArtifactError(
-            f"{shown}: the signature says nothing of {', '.join(left_out)}; sign the whole bundle: toolkit bundle --sign"
+            f"{shown}: the signature says nothing of {', '.join(left_out)}; sign all of it: toolkit bundle --sign"
         )
 
 
@@ -99,7 +99,7 @@ def _signer(key: Path) -> Any:
     try:
         return config.use_elliptic_key_signer(private_key=key)
     except Exception as error:  # of cryptography's many; none is about anything but the key
-        raise UsageError(f"{key} is no key to sign with ({_reason(error)}); expected {_PRIVATE}") from error
+        raise UsageError(f"{key} is no key to sign with, expected {_PRIVATE}") from error
 
 
 def _verifier(key: Path) -> Any:
@@ -108,7 +108,7 @@ def _verifier(key: Path) -> Any:
     try:
         return config.use_elliptic_key_verifier(public_key=key)
     except Exception as error:  # the same
-        raise UsageError(f"{key} is no key to verify with ({_reason(error)}); expected {_PUBLIC}") from error
+        raise UsageError(f"{key} is no key to verify with, expected {_PUBLIC}") from error
 
 
 def _read(key: Path, expected: str) -> bytes:
@@ -147,9 +147,9 @@ def _verified(verifier: Any, path: Path, signature: bytes, key: Path, shown: obj
         try:
             verifier.verify(path, place)
         except Exception as error:  # model-signing, pydantic and cryptography each have their own
+            what = "the signature is of another key" if "Key mismatch" in str(error) else "it was changed after signing"
             raise CorruptArtifactError(
-                f"{shown} is not what the owner of {key} signed ({_reason(error)}); do not use it, or give the key that "
-                "belongs to the signature"
+                f"{shown} is not what the owner of {key} signed: {what}; do not use it, or give the right key"
             ) from error
 
 
@@ -175,7 +175,3 @@ def _quiet() -> Iterator[None]:
     """What model-signing prints goes to stderr: stdout is the command's."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

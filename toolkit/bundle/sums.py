@@ -47,8 +47,8 @@ def read(data: bytes, path: str) -> dict[str, str]:
         match = _LINE.fullmatch(line)
         if not match or match[2] <= max(found, default=""):
             raise CorruptArtifactError(
-                f"{path} is damaged: line {number} is {line[:80]!r}, expected 64 hex digits, two blanks and a name that "
-                "comes after the one before; copy the bundle again as a whole"
+                f"{path} is damaged: line {number} is {line[:80]!r}, expected 64 hex digits, two blanks and a name, "
+                "sorted; copy the bundle again as a whole"
             )
         found[match[2]] = match[1]
     return found

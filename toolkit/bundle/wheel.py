@@ -26,7 +26,7 @@ from toolkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["VERSION", "build", "package_name"]
+__all__ = ["VERSION", "build", "package_name", "record"]
 
 VERSION = "0.1.0"
 """The version of a wheel whose maker names none."""
@@ -76,8 +76,8 @@ def build(contents: Mapping[str, bytes], name: str, version: str, floor: str | N
     members[f"{about}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: toolkit {__version__}\nRoot-Is-Purelib: true\nTag: {TAG}\n".encode()
     )
-    record = f"{about}/RECORD"
-    members[record] = _record(members, record)
+    path = f"{about}/RECORD"
+    members[path] = record(members, path)
     return f"{package}-{version}-{TAG}.whl", _archive(members)
 
 
@@ -130,12 +130,18 @@ def _metadata(package: str, version: str, floor: str | None, summary: str, readm
     return "\n".join([*lines, "", ""]).encode() + readme
 
 
-def _record(members: Mapping[str, bytes], record: str) -> bytes:
+def record(members: Mapping[str, bytes], path: str) -> bytes:
+    """What RECORD holds: the hash and the size of every file of the wheel.
+
+    Args:
+        members: the other files by name, in their order.
+        path: RECORD's own name in the wheel.
+    """
     rows = []
     for name, data in members.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
         rows.append(f"{name},sha256={digest},{len(data)}\n")
-    return "".join([*rows, f"{record},,\n"]).encode()
+    return "".join([*rows, f"{path},,\n"]).encode()
 
 
 def _archive(members: Mapping[str, bytes]) -> bytes:
