@@ -89,8 +89,10 @@ def gather(
         raise UsageError(f"{folder} is a bundle already; give the artifact that it was made of, or copy it as it is")
     source = _chosen(folder, kind)
     if GOLDEN not in manifest.files:
+        method = f" --quantize={manifest.quantization.recipe['method']}" if manifest.quantization else ""
         raise MissingError(
             f"{folder} has no {GOLDEN}, by which a device tests itself; export it again: toolkit export {folder}"
+            + method
         )
     record = manifest.files[source]
     model = read_checked(str(folder / source), record.sha256)
