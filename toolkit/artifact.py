@@ -91,7 +91,8 @@ class FileRecord:
         opset: version of the standard ONNX operators that it needs.
         ir_version: version of the file format.
         operators: how often each operator occurs.
-        onnxruntime: the first release that lists this opset and format as supported.
+        onnxruntime: the first release that loads it and answers as later ones do, see
+            `toolkit.conversion.compatibility`.
     """
 
     kind: str

@@ -14,11 +14,18 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, overload
 
 # numpy and onnxruntime wait for the first call: the self-test must be able to say that they are missing.
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from numpy.typing import NDArray
+
     from toolkit.predictor import Prediction, PredictionBatch, Predictor
+
+    Array = NDArray[Any]
 
 __all__ = ["CLASS_NAMES", "__version__", "classify", "predict", "predict_batch", "shared_predictor"]
 
@@ -55,7 +62,7 @@ _SHARED = _Shared()
 
 
 def shared_predictor() -> Predictor:
-    """The `Predictor` that all calls in this process share, opened at the first.
+    """The `Predictor` that all calls in this process share, opened at the first; closing it is for good.
 
     Raises:
         ImportError: numpy is missing.
@@ -65,16 +72,22 @@ def shared_predictor() -> Predictor:
     return _SHARED.get()
 
 
-def predict(row: Any) -> Prediction:
-    """All that the model says of one row; see `Predictor.predict`."""
+def predict(row: Array | Mapping[str, Array]) -> Prediction:
+    """All that the model says of one row: an array as the model takes it, or arrays by input name."""
     return _SHARED.get().predict(row)
 
 
-def predict_batch(rows: Any) -> PredictionBatch:
-    """Predictions for many rows; see `Predictor.predict_batch`."""
+@overload
+def predict_batch(rows: Array | Mapping[str, Array]) -> PredictionBatch: ...
+@overload
+def predict_batch(rows: Iterator[Array | Mapping[str, Array]]) -> Iterator[PredictionBatch]: ...
+def predict_batch(
+    rows: Array | Mapping[str, Array] | Iterator[Array | Mapping[str, Array]],
+) -> PredictionBatch | Iterator[PredictionBatch]:
+    """Predictions for many rows; for an iterator of blocks of rows an iterator, one batch a block."""
     return _SHARED.get().predict_batch(rows)
 
 
-def classify(row: Any) -> int:
-    """The label of one row; see `Predictor.classify`."""
+def classify(row: Array | Mapping[str, Array]) -> int:
+    """The label of one row, by the shortest path."""
     return _SHARED.get().classify(row)
