@@ -24,6 +24,7 @@ from toolkit.predictor import (
     MissingError,
     ModelError,
     Predictor,
+    RuntimeSettings,
     UsageError,
 )
 
@@ -83,7 +84,7 @@ def test_every_way_of_asking_gives_the_same_answer(kind: str) -> None:
         assert alone.class_name == from_batch.class_name
         assert predictor.class_names is not None
         assert alone.class_name == predictor.class_names[alone.label]
-        assert alone.probability == alone.probabilities.max()
+        assert alone.confidence == alone.probabilities.max()
         np.testing.assert_allclose(alone.probabilities, from_batch.probabilities, atol=1e-6)
 
 
@@ -155,7 +156,7 @@ def test_a_wrong_image_is_refused_with_what_to_do(image: Any, says: str) -> None
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError):
-        predictor.predict_batch(image if image is None else [image])  # type: ignore[arg-type]  # wrong on purpose
+        predictor.predict_batch(image if image is None else [image])  # type: ignore[call-overload]  # wrong on purpose
 
 
 def test_float_models_look_for_nan(tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_a_lone_file_serves_and_carries_its_class_names(tmp_path: Path) -> None:
 def test_a_foreign_file_serves_without_class_names(tmp_path: Path) -> None:
     predictor = Predictor(_small_onnx(tmp_path / "small.onnx"))
     answer = predictor.predict(IMAGES[0])
-    assert (answer.label, answer.class_name, answer.probability, answer.probabilities) == (None, None, None, None)
+    assert (answer.label, answer.class_name, answer.confidence, answer.probabilities) == (None, None, None, None)
     assert predictor.classify(IMAGES[0]) == answer.outputs["probabilities"].argmax()
 
 
@@ -291,7 +292,7 @@ def test_what_the_artifact_does_not_have_is_refused() -> None:
     with pytest.raises(ModelError, match="no int4 model"):
         Predictor(REFERENCE, kind="int4")
     with pytest.raises(UsageError, match="threads is 0"):
-        Predictor(REFERENCE, threads=0)
+        Predictor(REFERENCE, settings=RuntimeSettings(threads=0))
 
 
 def test_threads_at_once_get_their_own_answers() -> None:
@@ -317,9 +318,9 @@ def test_a_forked_child_can_go_on(threads: int) -> None:
     """In a process of its own: forking this one, with TensorFlow's threads in it, would test TensorFlow."""
     script = f"""
 import os, numpy as np
-from toolkit.predictor import Predictor
+from toolkit.predictor import Predictor, RuntimeSettings
 images = np.load({str(Path(__file__).parent / "golden" / "keras.npz")!r})["images"]
-predictor = Predictor({str(REFERENCE.relative_to(ROOT))!r}, threads={threads})
+predictor = Predictor({str(REFERENCE.relative_to(ROOT))!r}, settings=RuntimeSettings(threads={threads}))
 os.chdir("/")
 expected = [predictor.classify(image) for image in images]
 child = os.fork()
