@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 
 __all__ = ["one_image", "threads_agree"]
 
-WARMUP = 100
+TURN, WARMUP = 100, 10
+"""Calls of one way in a row, and how many before them are not timed: short turns, so that all meet the same noise."""
+
 OURS, PREDICT = "classify", "predict"
 BOUND, RUN, PLAIN = "bound runtime", "session.run, our options", "session.run, default options"
-Timer = "Callable[[], tuple[int, ...]]"
 
 
 def one_image(model: Path, images: NDArray[np.uint8], plan: Plan) -> dict[str, Any]:
     """Times in interleaved rounds; every session is opened anew in each, as where its memory lies moves its speed."""
     samples: dict[str, list[tuple[int, ...]]] = {}
     for number in range(plan.rounds + 1):
-        timers = _timers(model, images[: plan.calls], plan.calls)
-        names = list(timers)[number % len(timers) :] + list(timers)[: number % len(timers)]
-        for name in names:
-            taken = timers[name]()
-            if number:  # the first round is warm-up
-                samples.setdefault(name, []).append(taken)
-    ways = {name: figures(samples[name]) for name in _timers(model, images[:1], 0)}
+        timers = _timers(model)
+        taken: dict[str, tuple[int, ...]] = dict.fromkeys(timers, ())
+        for at in range(0, plan.calls, TURN):
+            for name in list(timers) if at // TURN % 2 else reversed(timers):
+                taken[name] += timers[name](images[at : at + TURN])
+        for name, found in taken.items() if number else ():  # the first round is warm-up
+            samples.setdefault(name, []).append(found)
+    ways = {name: figures(found) for name, found in samples.items()}
     ratios = {
         f"{ours} / {base}": ratio(samples[ours], samples[base])
         for ours in (OURS, PREDICT)
@@ -58,8 +60,8 @@ def _ends(found: dict[str, float]) -> dict[str, float]:
     return {"low": found["low"], "high": found["high"]}
 
 
-def _timers(model: Path, images: NDArray[np.uint8], calls: int) -> dict[str, Callable[[], tuple[int, ...]]]:
-    """What times each way; the calls are made with as little of our own around them as there can be."""
+def _timers(model: Path) -> dict[str, Callable[[NDArray[np.uint8]], tuple[int, ...]]]:
+    """What times each way over some images; with as little of our own around the calls as there can be."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()  # the predictor's
@@ -74,13 +76,13 @@ def _timers(model: Path, images: NDArray[np.uint8], calls: int) -> dict[str, Cal
     binding.bind_output("probabilities", "cpu", 0, np.float32, answers.shape, answers.ctypes.data)
     predictor = Predictor(model)
 
-    def bound() -> tuple[int, ...]:
+    def bound(images: NDArray[np.uint8]) -> tuple[int, ...]:
         given[0] = images[0]
-        assert answers.shape == (1, 10)  # they live as long as what writes into them
-        return time_calls(mine.run_with_iobinding, [binding], calls=calls, warmup=WARMUP)
+        assert answers.shape == (1, 10)  # it lives as long as what writes into it
+        return time_calls(mine.run_with_iobinding, [binding], calls=len(images), warmup=WARMUP)
 
-    def with_images(call: Callable[[Any], object]) -> Callable[[], tuple[int, ...]]:
-        return lambda: time_calls(call, images, calls=calls, warmup=WARMUP)
+    def with_images(call: Callable[[Any], object]) -> Callable[[NDArray[np.uint8]], tuple[int, ...]]:
+        return lambda images: time_calls(call, images, calls=len(images), warmup=WARMUP)
 
     return {
         OURS: with_images(predictor.classify),

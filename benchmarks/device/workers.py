@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,11 +60,12 @@ class Worker:
             "settings": spec.settings,
         }
         self._name = f"{spec.engine} worker ({spec.model.name}, {spec.settings})"
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe that nobody reads could fill up
         self._process = subprocess.Popen(
             [spec.python, "-P", str(SCRIPT), json.dumps(told)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             text=True,
             env=clean_environment(),
         )
@@ -75,6 +77,7 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.communicate(timeout=60)
+        self._said.close()
 
     def ask(self, command: str, *arguments: Any) -> Any:
         """Have something measured; nothing else happens meanwhile.
@@ -91,7 +94,9 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            said = (self._process.communicate()[1] or "").strip().splitlines()
+            self._process.wait(timeout=60)
+            self._said.seek(0)
+            said = self._said.read().strip().splitlines()
             raise ToolkitError(f"the {self._name} ended: {said[-1] if said else 'it said nothing'}")
         return json.loads(line)
 
