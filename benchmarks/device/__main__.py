@@ -153,7 +153,8 @@ def cold_start(setting: Setting) -> dict[str, Any]:
     )
     targets = []
     for name in (FOLDER, LONE):
-        for what, entry in found[name].items():
+        for what in ("first_answer", "exit"):
+            entry = found[name][what]
             words = f"{name}, {what.replace('_', ' ')} / {LEAST}"
             targets.append(target(words, entry["ratio"], 1.05, low=entry["low"], high=entry["high"]))
     for name in (FOLDER, LONE):

@@ -49,13 +49,13 @@ class Start:
 
 
 def starts(kinds: Sequence[Start], count: int) -> dict[str, Any]:
-    """Milliseconds from spawn to the first answer and to the exit, in turn.
+    """Milliseconds from spawn to the first answer and to the exit, and CPU time of it all, in turn.
 
     The first of the kinds is what the others are compared with.
     """
     measured = [Measurement(partial(_once, kind)) for kind in kinds]
     run_rounds(measured, count, silent_step)
-    labels = {kind.name: {label for _, _, label in m.results} for kind, m in zip(kinds, measured, strict=True)}
+    labels = {kind.name: {result[-1] for result in m.results} for kind, m in zip(kinds, measured, strict=True)}
     if len({frozenset(found) for found in labels.values()}) != 1:
         raise ToolkitError(f"they do not answer alike: {labels}; compare the same models")
     found: dict[str, Any] = {}
@@ -65,7 +65,7 @@ def starts(kinds: Sequence[Start], count: int) -> dict[str, Any]:
                 "median_ms": statistics.median(result[at] for result in it.results) / 1e6,
                 **ratio([result[at] for result in it.results], [result[at] for result in measured[0].results]),
             }
-            for at, what in enumerate(("first_answer", "exit"))
+            for at, what in enumerate(("first_answer", "exit", "cpu"))
         }
     return found
 
@@ -117,17 +117,18 @@ def _label(process: subprocess.Popen[bytes], reading: int, kind: Start) -> int:
     return label[0]
 
 
-def _once(kind: Start) -> tuple[int, int, int]:
-    """Nanoseconds to the first answer and to the exit, and the label."""
+def _once(kind: Start) -> tuple[int, int, int, int]:
+    """Nanoseconds to the first answer and to the exit, CPU time of all threads, and the label."""
     process, reading, spawned = _spawn(kind, subprocess.DEVNULL)
     label = _label(process, reading, kind)
     answered = time.monotonic_ns()
-    code = process.wait(START_TIMEOUT)
+    _, status, usage = os.wait4(process.pid, 0)
     ended = time.monotonic_ns()
+    process.returncode = os.waitstatus_to_exitcode(status)  # subprocess need not wait for it any more
     os.close(reading)
-    if code:
-        raise ToolkitError(f"{kind.name}: {kind.script} ended with {code}; run it by hand to see why")
-    return answered - spawned, ended - spawned, label
+    if process.returncode:
+        raise ToolkitError(f"{kind.name}: {kind.script} ended with {process.returncode}; run it by hand to see why")
+    return answered - spawned, ended - spawned, round((usage.ru_utime + usage.ru_stime) * 1e9), label
 
 
 def _peak(kind: Start) -> int:
