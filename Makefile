@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization architectures zoo readme lock clean help
+.PHONY: demo test lint setup data reference benchmarks portability quantization architectures zoo readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -20,6 +20,7 @@ help:
 	@echo "make zoo         many kinds of Keras models, trained and opened from files"
 	@echo "make readme      write the measured figures and the command help into README.md"
 	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
+	@echo "make lock-device only what bundles install on a device (part of make lock)"
 
 demo: setup
 	$(BIN)/toolkit run --output exported/demo
@@ -85,3 +86,8 @@ lock:
 		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -c requirements.lock -o requirements-core.lock
+	$(MAKE) lock-device
+
+# What bundles install, for every Python and architecture; asks pip, with a network.
+lock-device: setup
+	$(BIN)/python -m toolkit.bundle.lock

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.conftest import REFERENCE, toolkit
 from tests.keras_files import edit_config, layer_named
 from toolkit.conversion import metadata
-from toolkit.conversion.compatibility import lowest_runtime
+from toolkit.conversion.compatibility import has_static_layers, lowest_runtime
 from toolkit.errors import ModelError, UsageError
 from toolkit.inspection import KerasFacts, OnnxFacts, SavedModelFacts, inspect_path
 from toolkit.inspection.facts import Inspection
@@ -86,8 +86,8 @@ def test_people_see_tables() -> None:
     finished = toolkit("inspect", REFERENCE)
     assert finished.code == 0, finished.err
     for text in (
-        "266,200 for one row", "from 1.6 (opset 13; by the published table)", "Ankle boot",
-        "image uint8 [batch, 28, 28] from 0 to 255", "saturation on x86 without VNNI",
+        "266,200 for one row", "from 1.11 (its 8-bit layers, which", "from 1.7 (the oldest release that was tried)",
+        "Ankle boot", "image uint8 [batch, 28, 28] from 0 to 255", "saturation on x86 without VNNI",
         "nothing can saturate", "per tensor", "235,500", "dropout_1",
     ):  # fmt: skip
         assert text in finished.out, text
@@ -242,17 +242,52 @@ def test_what_only_the_runtime_refuses_is_still_described(tmp_path: Path) -> Non
 
 
 def test_the_runtimes_of_all_opsets_that_files_are_written_in() -> None:
-    releases = {13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12"}
+    releases = {13: "1.7", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12"}
     assert releases.keys() == metadata._IR_BY_OPSET.keys()
     for opset, release in releases.items():
         assert lowest_runtime({"": opset}, metadata._IR_BY_OPSET[opset], ())[0] == release
     assert lowest_runtime({"": 13}, 7, ["MatMulNBits"])[0] == "1.17"
+    assert lowest_runtime({"": 13}, 7, (), static_layers=True) == (
+        "1.11",
+        "its 8-bit layers, which earlier releases compute in float and answer otherwise",
+    )
+    assert lowest_runtime({"": 17}, 8, (), static_layers=True)[0] == "1.12"
+
+
+def test_which_files_have_static_layers(tmp_path: Path) -> None:
+    from toolkit.conversion.quantize import quantize
+    from toolkit.conversion.recipe import QuantizationRecipe
+
+    for method in ("dynamic", "int4", "float16"):
+        recipe = QuantizationRecipe(method=method)
+        result = quantize(REFERENCE / "model.onnx", tmp_path / f"{method}.onnx", recipe, ())
+        assert not has_static_layers(onnx.load(result.file.path)), method
+        assert result.file.onnxruntime == ("1.17" if method == "int4" else "1.7")
+    assert has_static_layers(onnx.load(REFERENCE / "model.int8.onnx"))
+    assert not has_static_layers(onnx.load(REFERENCE / "model.onnx"))
+    # Weights that are stored in 8 bits and used in float need no such kernel, nor do pixels that are scaled by it.
+    tensors = {"w": np.ones((3, 4), np.int8), "s": np.float32(0.5), "z": np.int8(0), "v": np.ones((3, 4), np.float32)}
+    taken = {"weights alone": ("w", TensorProto.FLOAT), "input alone": ("x", TensorProto.INT8)}
+    for name, (quantized, dtype) in taken.items():
+        pair = ["x", "d"] if quantized == "w" else ["d", "v"]
+        graph = helper.make_graph(
+            [
+                helper.make_node("DequantizeLinear", [quantized, "s", "z"], ["d"]),
+                helper.make_node("MatMul", pair, ["y"]),
+            ],
+            "g",
+            [helper.make_tensor_value_info("x", dtype, ["n", 3])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+            [numpy_helper.from_array(np.asarray(value), key) for key, value in tensors.items()],
+        )
+        assert not has_static_layers(helper.make_model(graph)), name
 
 
 @pytest.mark.parametrize(
     ("opsets", "ir_version", "own", "release", "because"),
     [
-        ({"ai.onnx": 9}, 3, (), "1.0", "opset 9, IR version 3"),
+        ({"ai.onnx": 9}, 3, (), "1.7", "the oldest release that was tried"),
+        ({"ai.onnx": 14}, 7, (), "1.8", "opset 14; by the published table"),
         ({"ai.onnx": 13}, 9, (), "1.16", "IR version 9"),
         ({"ai.onnx": 21}, 10, (), "1.18", "opset 21, IR version 10"),
         ({"ai.onnx": 12, "ai.onnx.ml": 4}, 7, (), "1.17", "ai.onnx.ml 4"),

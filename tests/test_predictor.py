@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -293,45 +291,6 @@ def test_what_the_artifact_does_not_have_is_refused() -> None:
         Predictor(REFERENCE, kind="int4")
     with pytest.raises(UsageError, match="threads is 0"):
         Predictor(REFERENCE, settings=RuntimeSettings(threads=0))
-
-
-def test_threads_at_once_get_their_own_answers() -> None:
-    predictor = Predictor(REFERENCE)
-    expected = [predictor.classify(image) for image in IMAGES]
-    with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(lambda: [predictor.classify(image) for image in IMAGES]) for _ in range(64)]
-        assert all(future.result() == expected for future in futures)
-
-
-def test_pickle_opens_again_from_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    predictor = Predictor(REFERENCE.relative_to(ROOT), kind="float32")
-    copied = pickle.dumps(predictor)
-    monkeypatch.chdir("/")
-    again = pickle.loads(copied)  # noqa: S301 - our own bytes
-    assert again.file == predictor.file
-    assert again.classify(IMAGES[0]) == predictor.classify(IMAGES[0])
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_forked_child_can_go_on(threads: int) -> None:
-    """In a process of its own: forking this one, with TensorFlow's threads in it, would test TensorFlow."""
-    script = f"""
-import os, numpy as np
-from toolkit.predictor import Predictor, RuntimeSettings
-images = np.load({str(Path(__file__).parent / "golden" / "keras.npz")!r})["images"]
-predictor = Predictor({str(REFERENCE.relative_to(ROOT))!r}, settings=RuntimeSettings(threads={threads}))
-os.chdir("/")
-expected = [predictor.classify(image) for image in images]
-child = os.fork()
-if child == 0:
-    same = [predictor.classify(image) for image in images] == expected
-    same &= predictor.predict_batch(images).labels.tolist() == expected
-    raise SystemExit(0 if same else 5)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert [predictor.classify(image) for image in images] == expected
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60, cwd=ROOT)
 
 
 def test_it_works_copied_alone(tmp_path: Path) -> None:

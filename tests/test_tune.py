@@ -10,9 +10,11 @@ import pytest
 
 from tests import breaking
 from tests.conftest import REFERENCE, toolkit
+from toolkit.artifact import sha256_of
 from toolkit.benchmarking.rounds import ratio_interval
 from toolkit.conversion.recipe import QuantizationRecipe
 from toolkit.errors import UsageError
+from toolkit.golden import load
 from toolkit.keras_model import load_keras
 from toolkit.tuning.candidates import first_candidates, rescue_candidates
 from toolkit.tuning.choose import Budget, Measured, choose, pareto
@@ -227,6 +229,9 @@ def test_int8_is_chosen_for_the_reference_and_applied(trained: Path, tmp_path: P
     assert json.loads((artifact / "tune.json").read_text()) == report
     manifest = json.loads((artifact / "manifest.json").read_text())
     assert manifest["quantization"]["recipe"] == chosen["recipe"]
+    golden = artifact / "golden.npz"
+    assert manifest["files"][golden.name]["sha256"] == sha256_of(golden)
+    assert list(load(golden.read_bytes(), golden.name).files) == ["model.onnx", "model.int8.onnx"]
     assert toolkit("verify", artifact).code == 0
 
 

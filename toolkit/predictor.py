@@ -24,8 +24,10 @@ if (
         sys.exit(3)
     sys.exit(main(sys.argv[1:]))
 
+import atexit
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -319,11 +321,11 @@ def _sha256(data: bytes) -> str:
     if len(data) < 1_000_000 and "hashlib" not in sys.modules:
         import importlib
 
-        for name in ("_sha2", "_sha256"):  # from Python 3.12 on, and before
-            try:
-                return str(importlib.import_module(name).sha256(data).hexdigest())
-            except ImportError:
-                continue
+        try:
+            own = importlib.import_module("_sha2" if sys.version_info >= (3, 12) else "_sha256")
+            return str(own.sha256(data).hexdigest())
+        except (ImportError, AttributeError):  # another Python than CPython
+            pass
     import hashlib
 
     return hashlib.sha256(data).hexdigest()
@@ -534,6 +536,8 @@ class Predictor:
         min_confidence: float | None = None,
     ) -> None:
         settings.check()
+        if sys.is_finalizing():
+            raise UsageError(f"Python is shutting down, so {path} cannot be opened any more; open it earlier")
         if min_confidence is not None and not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence is {min_confidence}; give a probability, from 0 to 1")
         files = model_files(path)
@@ -548,16 +552,21 @@ class Predictor:
         self._closed = False
         self._opening = threading.Lock()
         self._local = threading.local()
+        self._classify: Callable[..., Any]
         self._read_contract(self._open())
         if min_confidence is not None and self.class_names is None:
             raise UsageError(
                 f"min_confidence is of no use: {self.file.path} names no classes; leave it out, or export a classifier "
                 "with --classes"
             )
+        if min_confidence is not None and self.classes is not None:
+            self._classify = self._label_if_sure
         _LIVE.add(self)
 
     def _open(self) -> ort.InferenceSession:
         """The session, opened once; with the settings that suit a small board."""
+        if _EXITING and threading.current_thread().daemon:
+            threading.Event().wait()  # for ever; see _before_exit
         with self._opening:
             if self._closed:
                 raise UsageError(f"this predictor of {self.file.path} was closed; open another")
@@ -693,7 +702,7 @@ class Predictor:
         self._decide: Callable[..., Any] = _is_yes if binary else np.ndarray.argmax
         self._classify = self._decide if len(found) == 1 else self._refusal()
         count = 2 if binary else width.get(name)
-        self.classes = count if len(found) == 1 else None
+        self.classes: int | None = count if len(found) == 1 else None
         self.output_names = sorted(self.task_of, key=lambda other: other != name)
         if self.class_names is not None and len(self.class_names) != count:
             raise CorruptArtifactError(
@@ -739,6 +748,10 @@ class Predictor:
         if self.min_confidence is not None and not confidence >= self.min_confidence:  # nor a NaN
             return Prediction(UNSURE, "unsure", confidence, shares, logits, outputs)
         return Prediction(label, self.class_names[label], confidence, shares, logits, outputs)
+
+    def _label_if_sure(self, scores: Array) -> int:
+        shares = scores if self._convert is None else self._convert(scores)
+        return int(self._decide(scores)) if shares.max() >= self.min_confidence else UNSURE
 
     @overload
     def predict_batch(self, rows: Array | Mapping[str, Array]) -> PredictionBatch: ...
@@ -832,14 +845,14 @@ class Predictor:
             answers = session.run(self.output_names, {name: _filled(array, size) for name, array in block.items()})
         except Exception as error:
             raise self._failed(error) from error
-        for name, answer in zip(self.output_names, answers):  # noqa: B905 - Python 3.9 has no strict; both are its own
+        for name, answer in zip(self.output_names, answers):
             if len(answer) != size:
                 raise ModelError(
                     f"{self.file.path} gives {len(answer)} rows of '{name}' for {size}, expected one each; "
                     "export a model with the batch as the first axis of its outputs"
                 )
         cut = answers if size == count else [answer[:count] for answer in answers]
-        return dict(zip(self.output_names, cut))  # noqa: B905 - the same
+        return dict(zip(self.output_names, cut))
 
     def _failed(self, error: Exception) -> InputError:
         reason = " ".join(str(error).split())[-200:]
@@ -865,8 +878,8 @@ class Predictor:
         except AttributeError:
             bound = self._bound()
         # The fast path of _check: one array of the exact type and contract, and nothing that could be NaN or out of
-        # range.
-        if type(row) is not np.ndarray or row.dtype != bound.dtype or row.shape != bound.shape or bound.look_at_values:
+        # range (else bound.shape is None).
+        if type(row) is not np.ndarray or row.shape != bound.shape or row.dtype != bound.dtype:
             bound.fill(self._check(row, batch=False))
         else:
             bound.row[...] = row
@@ -998,10 +1011,15 @@ def _filled(rows: Array, size: int) -> Array:
     return np.ascontiguousarray(rows)
 
 
+def _address(array: Array) -> int:
+    # Not array.ctypes, which imports ctypes: 2 ms of a start, and not to be had while the interpreter shuts down.
+    return int(array.__array_interface__["data"][0])
+
+
 class _Bound:
     """One thread's input and output buffers, bound to the session once; of a fixed batch, one row fills it all."""
 
-    __slots__ = ("_public", "binding", "buffers", "dtype", "look_at_values", "outputs", "row", "rows", "run", "scores",
+    __slots__ = ("_public", "binding", "buffers", "dtype", "outputs", "row", "rows", "run", "scores",
                  "shape")  # fmt: skip
 
     def __init__(
@@ -1013,19 +1031,19 @@ class _Bound:
         self.rows, self.outputs = {}, {}
         for info in predictor.inputs:
             array = np.zeros((size, *shapes[info.name]), info.dtype)
-            binding.bind_input(info.name, "cpu", 0, info.dtype.type, array.shape, array.ctypes.data)
+            binding.bind_input(info.name, "cpu", 0, info.dtype.type, array.shape, _address(array))
             self.buffers.append(array)
             self.rows[info.name] = array if size > 1 else array[0, ...]
         for info in predictor.outputs:
             array = np.zeros((size, *shapes[info.name]), info.dtype)
-            binding.bind_output(info.name, "cpu", 0, info.dtype.type, array.shape, array.ctypes.data)
+            binding.bind_output(info.name, "cpu", 0, info.dtype.type, array.shape, _address(array))
             self.buffers.append(array)
             self.outputs[info.name] = array[0, ...]
         self.scores: Any = self.outputs.get(predictor._scores)  # noqa: SLF001 - same module
         first = predictor.inputs[0]
         self.row, self.dtype = self.rows[first.name], first.dtype
-        self.shape = first.shape if len(self.rows) == 1 else None
-        self.look_at_values = first.dtype.kind == "f" or first.name in predictor._ranges  # noqa: SLF001 - same module
+        looked_at = first.dtype.kind == "f" or first.name in predictor._ranges  # noqa: SLF001 - same module
+        self.shape = first.shape if len(self.rows) == 1 and not looked_at else None
         self._public = session, binding
         # What run_with_iobinding(binding) calls after a look at its arguments, which a 10 us model pays with 4 %. Both
         # attributes have been there from onnxruntime 1.7 to 1.31; without them, or if they change, the public way is
@@ -1053,7 +1071,6 @@ class _Free:
     """
 
     dtype = shape = row = binding = None
-    look_at_values = True
 
     def __init__(self, predictor: Predictor, session: ort.InferenceSession) -> None:
         self._session, self._names, self._size = session, predictor.output_names, predictor.batch or 1
@@ -1110,6 +1127,31 @@ def _reset_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_in_child)
+
+_EXITING = False
+_WAIT_FOR_CALLS = 5.0  # seconds
+
+
+def _before_exit() -> None:
+    """Keep daemon threads out of the runtime while the interpreter shuts down.
+
+    A daemon thread that comes back from a run then is ended by Python (before 3.14) within the runtime's C++ code,
+    which aborts the process. So their next call waits for ever, and calls under way are waited for.
+    """
+    global _EXITING  # noqa: PLW0603 - the interpreter ends once
+    _EXITING = True
+    for predictor in list(_LIVE):
+        predictor._local = threading.local()  # noqa: SLF001 - same module
+    end = time.monotonic() + _WAIT_FOR_CALLS
+    mine, files = threading.get_ident(), ("predictor.py", "onnxruntime_inference_collection.py")
+    while time.monotonic() < end:
+        tops = [frame.f_code.co_filename for at, frame in sys._current_frames().items() if at != mine]  # noqa: SLF001
+        if not any(name.endswith(files) for name in tops):
+            return
+        time.sleep(0.001)
+
+
+atexit.register(_before_exit)
 
 
 def _reopen(path: str, file: ModelFile, settings: tuple[Any, ...], min_confidence: float | None) -> Predictor:

@@ -113,12 +113,12 @@ def _print_keras(file: KerasFacts | SavedModelFacts) -> None:
 
 def _print_onnx(file: OnnxFacts) -> None:
     floor = file.onnxruntime
-    lowest = f"{floor.version} ({floor.because}" if floor.version else f"not known ({floor.because}"
+    lowest = f"from {floor.version}" if floor.version else "not known"
     rows = [
         ["kind", file.kind],
         ["opset", ", ".join(f"{domain} {version}" for domain, version in file.opsets.items())],
         ["IR version", str(file.ir_version)],
-        ["onnxruntime", f"from {lowest}; by the published table)" if floor.version else f"{lowest})"],
+        ["onnxruntime", f"{lowest} ({floor.because})"],
         ["producer", file.producer or "not said"],
         ["inputs", _tensors(file.inputs)],
         ["outputs", _tensors(file.outputs)],

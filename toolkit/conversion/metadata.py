@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from toolkit import __version__
-from toolkit.conversion.compatibility import lowest_runtime
+from toolkit.conversion.compatibility import has_static_layers, lowest_runtime
 from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ExportedFile:
         opset: version of the standard ONNX operators that it needs.
         ir_version: version of the file format.
         operators: how often each operator occurs, by name.
-        onnxruntime: the first release that lists this opset as supported (published table, not a trial).
+        onnxruntime: the first release that loads it and answers as later ones do (see `lowest_runtime`).
     """
 
     path: Path
@@ -123,7 +123,10 @@ def finish(model: onnx.ModelProto, path: Path, kind: str) -> ExportedFile:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"the exported {kind} graph is not valid ONNX ({reason}); please report this model") from error
-    floor, because = lowest_runtime({"": opset}, model.ir_version, ["MatMulNBits"] if runtime_only else [])
+    own_operators = ["MatMulNBits"] if runtime_only else []
+    floor, because = lowest_runtime(
+        {"": opset}, model.ir_version, own_operators, static_layers=has_static_layers(model)
+    )
     if floor is None:
         raise ModelError(f"which onnxruntime loads the {kind} file is not known: {because}; please report this model")
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -162,12 +162,12 @@ class SavedModelFacts:
 
 @dataclass(frozen=True)
 class Floor:
-    """The lowest onnxruntime for a file, by the published table and not by trial.
+    """The lowest onnxruntime for a file (see `toolkit.conversion.compatibility`).
 
     Attributes:
-        version: the first release that lists what the file needs; None where the table does not tell.
+        version: the first release that loads it and answers as later ones do; None where that is not known.
         because: what decides, or why it is not known.
-        source: where the table stands.
+        source: where the table stands, and what was tried.
     """
 
     version: str | None

@@ -51,7 +51,7 @@ def inspect_onnx(file: ModelFile) -> OnnxFacts:
         raise MissingError(
             f"this needs onnx ({error}); install the extra 'train': pip install '.[train]' in the project"
         ) from error
-    from toolkit.conversion.compatibility import SOURCE, lowest_runtime
+    from toolkit.conversion.compatibility import SOURCE, has_static_layers, lowest_runtime
 
     model = _parsed(onnx, data, file.path)
     saturation = _saturation(onnx, model, data, file.path)
@@ -62,7 +62,7 @@ def inspect_onnx(file: ModelFile) -> OnnxFacts:
     nodes = list(_every_node(model.graph))
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     foreign = {node.op_type for node in nodes if node.domain not in ("", "ai.onnx", "ai.onnx.ml")}
-    release, because = lowest_runtime(opsets, model.ir_version, foreign)
+    release, because = lowest_runtime(opsets, model.ir_version, foreign, static_layers=has_static_layers(model))
     stored = _stored(onnx, model)
     quantized = quantized_layers(model, constants)
     metadata = {entry.key: entry.value[:_LONGEST] for entry in model.metadata_props}

@@ -12,6 +12,7 @@ import numpy as np
 
 from toolkit import artifact, other_cpus
 from toolkit.artifact import (
+    GOLDEN,
     ONNX,
     PARITY,
     QUANTIZED,
@@ -23,6 +24,7 @@ from toolkit.artifact import (
     TensorContract,
 )
 from toolkit.errors import ToolkitError, UsageError
+from toolkit.golden import SURE, dump, make_golden
 from toolkit.other_cpus import OtherCpus
 from toolkit.pipeline.material import Material, OwnData, RawInput
 from toolkit.pipeline.verifying import FailedGatesError, Reference, parity_text, verify_files
@@ -174,7 +176,33 @@ def export_files(
             except ToolkitError as error:  # the verdict matters more
                 consequence += f", and what failed could not be kept ({error})"
         raise FailedGatesError(report, consequence, "try it again with")
-    return manifest, report
+    return _with_golden(staging, manifest, reference, report, options, note, random=material.random), report
+
+
+def _with_golden(
+    staging: Path,
+    manifest: Manifest,
+    reference: Reference,
+    report: VerificationReport,
+    options: ExportOptions,
+    note: Note,
+    *,
+    random: bool,
+) -> Manifest:
+    """The manifest with golden vectors of all exported files, which are made if any row suits."""
+    paths = [staging / file.name for file in report.files]
+    rows, answers = reference.rows.inputs, reference.answers
+    golden = make_golden(paths, rows, answers, manifest.outputs, options.limits, random=random)
+    if golden is None:
+        note(
+            f"no {GOLDEN} is written: of no test row Keras is sure (a margin above {SURE}) while every file gives its "
+            "label"
+        )
+        return manifest
+    (staging / GOLDEN).write_bytes(dump(golden))
+    manifest = dataclasses.replace(manifest, files={**manifest.files, GOLDEN: record_of(staging / GOLDEN)})
+    manifest.write(staging)
+    return manifest
 
 
 def _with_quantized(

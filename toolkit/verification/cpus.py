@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["COMPUTED_SCALES_MAX_ABS", "CpuAnswers", "CpuCheck", "Emulated", "compare_cpu", "judge_cpu"]
+__all__ = [
+    "COMPUTED_SCALES_MAX_ABS",
+    "CpuAnswers",
+    "CpuCheck",
+    "Emulated",
+    "compare_cpu",
+    "judge_cpu",
+    "largest_difference",
+]
 
 # A dynamically quantized file computes its scales in float arithmetic, whose last bit is another on ARM than on x86.
 # Where an activation then falls on a rounding edge it becomes one step of 255 more or less: of the reference model's
@@ -207,7 +215,20 @@ def judge_cpu(kind: str, check: CpuCheck, limits: Limits) -> list[Gate]:
         gates.append(at_most(f"labels that differ on {cpu}", check.labels_differ, 0))
     if check.exact:
         gates.append(at_most(f"logits that differ on {cpu}", check.logits_differ, 0))
-    same = limits.float32_values if check.labels_differ is None else limits.float32_max_abs
-    largest = same if check.exact or kind == "float32" else COMPUTED_SCALES_MAX_ABS
+    largest = largest_difference(kind, limits, exact=check.exact, decides=check.labels_differ is not None)
     gates.append(at_most(f"largest difference on {cpu}", check.probabilities_max_abs, largest))
     return gates
+
+
+def largest_difference(kind: str, limits: Limits, *, exact: bool, decides: bool) -> float:
+    """How far a value that the device gets may be off on another CPU, relative to what `scale_of` says of its output.
+
+    Args:
+        kind: of the file.
+        limits: what is accepted.
+        exact: whether the file promises the same bits everywhere, up to the softmax.
+        decides: whether any output is of decisions.
+    """
+    if not exact and kind != "float32":
+        return COMPUTED_SCALES_MAX_ABS
+    return limits.float32_max_abs if decides else limits.float32_values
