@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.device import calls, settings, side_by_side
-from benchmarks.device.common import FULL, QUICK, REFERENCE, ROOT, Plan, note, target
+from benchmarks.device.common import FULL, QUICK, REFERENCE, ROOT, Plan, note, ratio_target, target
 from benchmarks.device.environments import environment, installed, litert_requirements, onnxruntime_requirements
 from benchmarks.device.starts import Start, parts, peaks, starts
 from benchmarks.device.workers import Spec
@@ -54,9 +56,14 @@ class Setting:
     litert: str | None
 
     @property
+    def bundle(self) -> Path:
+        """The bundle of the int8 file, with its predictor.py."""
+        return self.scratch / "bundle"
+
+    @property
     def ours(self) -> Spec:
         """The predictor with the int8 file."""
-        return Spec(self.python, "predictor", INT8, self.scratch / "images.npy", self.scratch / "code")
+        return Spec(self.python, "predictor", INT8, self.scratch / "images.npy", self.bundle)
 
     @property
     def litert_specs(self) -> dict[str, Spec]:
@@ -102,8 +109,8 @@ def prepared(scratch: Path, plan: Plan, *, litert: bool) -> Setting:
     """The files and environments that the parts take."""
     data = load()
     np.save(scratch / "images.npy", data.test_images if plan is FULL else data.test_images[:1000])
-    (scratch / "code").mkdir()
-    shutil.copy(ROOT / "toolkit" / "predictor.py", scratch / "code")
+    command = [sys.executable, "-m", "toolkit", "bundle", str(REFERENCE), "-o", str(scratch / "bundle")]
+    subprocess.run([*command, "--zip", "--wheel"], check=True, stdout=subprocess.DEVNULL)
     # The model alone, where no manifest stands beside it.
     shutil.copy(INT8, scratch)
     if not litert:
@@ -126,18 +133,17 @@ def cold_start(setting: Setting) -> dict[str, Any]:
     lone = setting.scratch / INT8.name
 
     def kind(name: str, script: str, target: Path, python: str = setting.python) -> Start:
-        return Start(name, python, script, target, setting.scratch / "code")
+        return Start(name, python, script, target, setting.bundle)
 
     kinds = [
         kind(LEAST, "least_onnxruntime.py", lone),
-        kind(FOLDER, "with_predictor.py", bundle(setting)),
+        kind(FOLDER, "with_predictor.py", setting.bundle),
         kind(LONE, "with_predictor.py", lone),
     ]
-    others = []
     if setting.litert:
-        others = [kind(LITERT, "least_litert.py", setting.scratch / f"{side_by_side.BEST_FORM}.tflite", setting.litert)]
-    found = starts([*kinds, *others], setting.plan.starts)
-    memory = peaks([*kinds, *others])
+        file = setting.scratch / f"{side_by_side.BEST_FORM}.tflite"
+        kinds.append(kind(LITERT, "least_litert.py", file, setting.litert))
+    found, memory = starts(kinds, setting.plan.starts), peaks(kinds)
     where = parts(
         [
             (
@@ -145,34 +151,28 @@ def cold_start(setting: Setting) -> dict[str, Any]:
                 ("interpreter", "numpy", "onnxruntime", "session", "first run"),
             ),
             (
-                kind(FOLDER, "parts_predictor.py", bundle(setting)),
+                kind(FOLDER, "parts_predictor.py", setting.bundle),
                 ("interpreter", "numpy", "predictor", "onnxruntime", "reading and checks", "session", "first run"),
             ),
         ],
         setting.plan.starts,
     )
-    targets = []
-    for name in (FOLDER, LONE):
-        for what in ("first_answer", "exit"):
-            entry = found[name][what]
-            words = f"{name}, {what.replace('_', ' ')} / {LEAST}"
-            targets.append(target(words, entry["ratio"], 1.05, low=entry["low"], high=entry["high"]))
-    for name in (FOLDER, LONE):
-        targets.append(target(f"peak memory, {name} minus {LEAST}", (memory[name] - memory[LEAST]) / 1e6, 2, "MB"))
+    targets = [
+        ratio_target(f"{name}, {what.replace('_', ' ')} / {LEAST}", found[name][what], 1.05)
+        for name in (FOLDER, LONE)
+        for what in ("first_answer", "exit")
+    ]
+    targets += [
+        target(f"peak memory, {name} minus {LEAST}", (memory[name] - memory[LEAST]) / 1e6, 2, "MB")
+        for name in (FOLDER, LONE)
+    ]
     return {
         "starts": setting.plan.starts,
-        "bundle": bundle(setting) != REFERENCE,
         "processes": found,
         "peak_bytes": memory,
         "parts_ms": where,
         "targets": targets,
     }
-
-
-def bundle(setting: Setting) -> Path:
-    """What is opened as a folder: the artifact."""
-    del setting
-    return REFERENCE
 
 
 def memory(setting: Setting) -> dict[str, Any]:
@@ -192,14 +192,32 @@ def each_setting(setting: Setting) -> dict[str, Any]:
     return settings.settings(setting.ours, setting.plan)
 
 
+def sizes(setting: Setting) -> dict[str, Any]:
+    """What a bundle and a wheel hold beside the model."""
+    files = {"bundle, folder": {path.name: path.stat().st_size for path in setting.bundle.iterdir() if path.is_file()}}
+    for path in (setting.bundle.with_suffix(".zip"), *setting.scratch.glob("*.whl")):
+        with zipfile.ZipFile(path) as archive:
+            members = [(Path(entry.filename).name, entry) for entry in archive.infolist()]
+        name = "wheel" if path.suffix == ".whl" else "bundle, zip"
+        files[f"{name}, as it is sent"] = {member: entry.compress_size for member, entry in members}
+        files[f"{name}, unpacked"] = {member: entry.file_size for member, entry in members}
+    found = {
+        name: {"bytes": sum(held.values()), "beside_the_model": sum(held.values()) - held[INT8.name]}
+        for name, held in files.items()
+    }
+    targets = [
+        target(f"{name}, beside the model", found[name]["beside_the_model"], 150_000, "bytes")
+        for name in ("bundle, folder", "wheel, unpacked")
+    ]
+    return {"files": found, "targets": targets}
+
+
 def litert(setting: Setting) -> dict[str, Any]:
     """LiteRT side by side, and what is installed."""
     if not setting.litert:
         return {}
     specs = setting.litert_specs
-    found = side_by_side.side_by_side(
-        setting.ours, specs, setting.scratch, setting.data.test_labels, setting.plan
-    )
+    found = side_by_side.side_by_side(setting.ours, specs, setting.scratch, setting.data.test_labels, setting.plan)
     return {**found, "installed": {"toolkit": installed(setting.python), "LiteRT": installed(setting.litert)}}
 
 
@@ -209,6 +227,7 @@ PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "memory": memory,
     "idle": idle,
     "settings": each_setting,
+    "sizes": sizes,
     "litert": litert,
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.device.common import Plan, figures, ratio, target
+from benchmarks.device.common import Plan, figures, ratio, ratio_target
 from toolkit.benchmarking.latency import time_calls
 from toolkit.predictor import Predictor
 
@@ -50,14 +50,9 @@ def one_image(model: Path, images: NDArray[np.uint8], plan: Plan) -> dict[str, A
         "ways": ways,
         "ratios": ratios,
         "targets": [
-            target(f"classify / {base}", ratios[f"{OURS} / {base}"]["ratio"], most, **_ends(ratios[f"{OURS} / {base}"]))
-            for base, most in limits.items()
+            ratio_target(f"classify / {base}", ratios[f"{OURS} / {base}"], most) for base, most in limits.items()
         ],
     }
-
-
-def _ends(found: dict[str, float]) -> dict[str, float]:
-    return {"low": found["low"], "high": found["high"]}
 
 
 def _timers(model: Path) -> dict[str, Callable[[NDArray[np.uint8]], tuple[int, ...]]]:

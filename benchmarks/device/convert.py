@@ -2,7 +2,8 @@
 
     python -m benchmarks.device.convert FOLDER
 
-writes FORM.tflite for each form, and ``keras.npy``: Keras' labels of the test images.
+writes FORM.tflite for each form, ``keras.npy`` (Keras' labels of the test images), and the int8 graph of both runtimes
+with next to no arithmetic in it, ``cut.onnx`` and ``cut.tflite``.
 
 Each file takes one image, the batch fixed at 1 (a free one adds operators that work out shapes), as raw uint8 pixels
 where the form allows: the division by 255 is in the graph, as in our files. The models are exported as SavedModel
@@ -31,6 +32,9 @@ FORMS = {
 }
 CALIBRATION = 1000
 
+CUT, NEURONS = "cut", 4
+"""Name of the files of the same graph with so few neurons a layer that the arithmetic in it takes no time."""
+
 
 def main() -> None:
     """Convert all forms."""
@@ -53,17 +57,42 @@ def main() -> None:
         for image in data.train_images[:CALIBRATION]:
             yield [image[None].astype(np.float32) / 255]
 
-    for form in FORMS:
-        integer = form.startswith("int8")
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / ("scaled" if integer else "raw")))
+    def convert(source: str, form: str) -> bytes:
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / source))
         if form != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if integer:
+        if form.startswith("int8"):
             converter.representative_dataset = representative
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             kind = tf.uint8 if "uint8" in form else tf.int8
             converter.inference_input_type = converter.inference_output_type = kind
-        (folder / f"{form}.tflite").write_bytes(converter.convert())
+        return bytes(converter.convert())
+
+    for form in FORMS:
+        (folder / f"{form}.tflite").write_bytes(convert("scaled" if form.startswith("int8") else "raw", form))
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    few = [keras.layers.Dense(NEURONS, activation="relu") for _ in dense[:-1]]
+    last = keras.layers.Dense(dense[-1].units, activation="softmax")
+    small = keras.Sequential([keras.Input((28, 28), name="image"), keras.layers.Flatten(), *few, last])
+    _export(small, folder / CUT, tf.TensorSpec((1, 28, 28), tf.float32, name="image"))
+    (folder / f"{CUT}.tflite").write_bytes(convert(CUT, "int8, uint8 in and out"))
+    _cut({layer.units for layer in dense[:-1]}, folder / f"{CUT}.onnx")
+
+
+def _cut(sizes: set[int], target: Path) -> None:
+    """Our int8 file with a few neurons left in each hidden layer."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(REFERENCE / "model.int8.onnx")
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        for axis, size in enumerate(array.shape):
+            if size in sizes:
+                array = np.take(array, range(NEURONS), axis=axis)
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    del model.graph.value_info[:]  # shapes of what is between
+    onnx.save(model, target)
 
 
 def _export(model: Any, folder: Path, signature: Any) -> None:

@@ -32,9 +32,8 @@ def onnxruntime_requirements() -> str:
         if name in found or name not in entries:
             continue
         found[name] = entries[name]
-        for requirement in importlib.metadata.requires(name) or []:
-            if "extra ==" not in requirement:
-                wanted.append(_normalized(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]))
+        required = [text for text in importlib.metadata.requires(name) or [] if "extra ==" not in text]
+        wanted += [_normalized(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in required]
     return "".join(found[name] for name in sorted(found))
 
 

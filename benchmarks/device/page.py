@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Table = Callable[[list[str], list[list[str]]], str]
 
 __all__ = ["device_page", "summary"]
+
+LITERT = "LiteRT, int8, uint8 in and out"
 
 TITLE = """# What the device side costs
 
 Written by `make device` and `make readme`. Everything that is compared ran in turn in one run; a ratio is the median
 over the rounds, with its 95 % interval. What misses its target, and what another runtime does better, stays here."""
 
-WHY_LITERT = """`classify` looks at what it was given (type, dtype, shape), copies it, runs and takes the largest;
-LiteRT's rows are the fastest way that its public interface offers: allocated once, one thread, XNNPACK, `set_tensor` or
-views, `invoke`, `get_tensor`, argmax. Its files take one image at a time (batch 1), ours any number. *Alone* is the
-runtime's own run, with nothing copied and nothing looked at: there LiteRT is ahead, since `invoke` on a graph whose
-shapes are all fixed hands three matrix products to XNNPACK and does nothing else, while onnxruntime takes its values
-from a binding, walks its nodes and allocates what is between them at every run. The difference is a fixed sum of
-microseconds, not of arithmetic: in float32, where arithmetic counts, ours is the faster one."""
+WHY_LITERT = """Ours looks at what it was given (type, dtype, shape), copies it, runs and takes the largest. LiteRT's
+rows are the fastest way that its public interface offers: allocated once, one thread, XNNPACK, `set_tensor` or views,
+`invoke`, `get_tensor`, argmax; its files take one image at a time, ours any number. *Alone* is the runtime's own run,
+with nothing copied and nothing looked at."""
 
 
-def device_page(report: dict[str, Any], machine: str, table: Any) -> str:
+def device_page(report: dict[str, Any], machine: str, table: Table) -> str:
     """The whole page.
 
     Args:
@@ -31,10 +35,7 @@ def device_page(report: dict[str, Any], machine: str, table: Any) -> str:
     sections = [TITLE + _caution(report), _targets(report, table), _one_image(report["one_image"], table)]
     sections += [_cold_start(report["cold_start"], table), _memory(report["memory"], table)]
     sections += [_idle(report["idle"], table), _settings(report["settings"], table)]
-    if "sizes" in report:
-        sections.append(_sizes(report["sizes"], table))
-    if "litert" in report:
-        sections += [_litert(report, table)]
+    sections += [_sizes(report["sizes"], table), _litert(report, table)]
     return "\n\n".join([*sections, f"{machine}."]) + "\n"
 
 
@@ -44,22 +45,21 @@ def summary(report: dict[str, Any]) -> str:
     entries = _all_targets(report)
     missed = [entry["what"] for entry in entries if not entry["met"]]
     peak = start["peak_bytes"]
-    form = "LiteRT, int8, uint8 in and out"
-    best = litert["rows"][form]
-    ours = litert["rows"]["toolkit, int8"]
+    best, ours = litert["rows"][LITERT], litert["rows"]["toolkit, int8"]
+    more = peak["predictor, folder"] - peak["least script"]
     verdict = f"{len(entries) - len(missed)} of {len(entries)} targets are met"
+    bound, run = (one["ratios"][f"classify / {base}"] for base in ("bound runtime", "session.run, our options"))
     return (
-        f"- One raw image to its label: {_interval(one['ratios']['classify / bound runtime'])} of the bare runtime with "
-        f"bound buffers, {_interval(one['ratios']['classify / session.run, our options'])} of a plain `session.run`.\n"
+        f"- One raw image to its label: {_interval(bound)} of the bare runtime with bound buffers, {_interval(run)} of a "
+        "plain `session.run`.\n"
         f"- A fresh process gives its first answer in "
         f"{_interval(start['processes']['predictor, folder']['first_answer'])} of the time that the least script takes "
-        f"(import, open, run), every hash checked, with {_megabytes(peak['predictor, folder'] - peak['least script'])} "
-        "more memory at its peak.\n"
+        f"(import, open, run), every hash checked, with {_megabytes(more)} more memory at its peak.\n"
         f"- Waiting takes {report['idle']['processes']['ours (defaults)']['idle_cpu_us']:.0f} us of CPU time in "
         f"{report['idle']['seconds']:g} s.\n"
         f"- Beside LiteRT's int8 of the same model (p50 {best['ways'][best['best']]['p50_us']:.1f} us, accuracy "
-        f"{best['accuracy']:.2%}): {ours['ways']['classify']['p50_us']:.1f} us, {ours['accuracy']:.2%}. LiteRT's call is "
-        f"shorter.\n\n{verdict}{': missed are ' + '; '.join(missed) if missed else ''}. "
+        f"{best['accuracy']:.2%}): {ours['ways']['classify']['p50_us']:.1f} us, {ours['accuracy']:.2%}. LiteRT's call "
+        f"is shorter.\n\n{verdict}{': missed are ' + '; '.join(missed) if missed else ''}. "
         "[All figures](benchmarks/DEVICE.md)."
     )
 
@@ -72,12 +72,13 @@ def _all_targets(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [entry for part in report.values() if isinstance(part, dict) for entry in part.get("targets", [])]
 
 
-def _targets(report: dict[str, Any], table: Any) -> str:
+def _targets(report: dict[str, Any], table: Table) -> str:
     rows = []
     for entry in _all_targets(report):
         got = _interval(entry | {"ratio": entry["got"]}) if "low" in entry else f"{entry['got']:,.4g}"
         unit = f" {entry['unit']}" if entry["unit"] else ""
-        rows.append([entry["what"], f"{got}{unit}", f"{entry['most']:,g}{unit}", "met" if entry["met"] else "**missed**"])
+        verdict = "met" if entry["met"] else "**missed**"
+        rows.append([entry["what"], f"{got}{unit}", f"{entry['most']:,g}{unit}", verdict])
     return "## Targets\n\n" + table(["", "measured", "at most", ""], rows)
 
 
@@ -97,7 +98,7 @@ def _times(found: dict[str, float]) -> list[str]:
     return [f"{found[key]:.2f}" for key in ("p50_us", "p90_us", "p99_us")]
 
 
-def _one_image(part: dict[str, Any], table: Any) -> str:
+def _one_image(part: dict[str, Any], table: Table) -> str:
     names = {"bound runtime": "`run_with_iobinding` alone: nothing copied, no label taken"}
     bases = ["bound runtime", "session.run, our options", "session.run, default options"]
     rows = [
@@ -119,7 +120,7 @@ def _one_image(part: dict[str, Any], table: Any) -> str:
     )
 
 
-def _cold_start(part: dict[str, Any], table: Any) -> str:
+def _cold_start(part: dict[str, Any], table: Table) -> str:
     rows = [
         [
             name,
@@ -141,18 +142,17 @@ def _cold_start(part: dict[str, Any], table: Any) -> str:
         [step, whose_is, *(f"{found[step]:.1f}" if step in found else "-" for found in (least, ours))]
         for step, whose_is in zip(steps, whose, strict=True)
     ]
-    kind = "a bundle" if part["bundle"] else "the artifact"
     return (
         f"## Cold start\n\n{part['starts']} fresh processes of each, in turn; files in the page cache, bytecode "
         "cached, Python with numpy and onnxruntime and nothing else. The least script imports numpy and onnxruntime, "
-        f"opens the file with default options, runs once, takes the largest. *Folder* is {kind}: every hash is "
+        f"opens the file with default options, runs once, takes the largest. *Folder* is a bundle: every hash is "
         "checked. *Lone file* has no manifest beside it. The first answer is the moment when the process writes its "
         f"label into a pipe; peak memory is VmHWM then.\n\n{table(columns, rows)}\n\nWhere the time goes (medians of "
         f"processes with a clock in them):\n\n{table(['ms', 'whose', 'least script', 'predictor, folder'], shown)}"
     )
 
 
-def _memory(part: dict[str, Any], table: Any) -> str:
+def _memory(part: dict[str, Any], table: Table) -> str:
     rows = [
         [f"`{way}`", f"{found['resident_bytes']:,}", f"{found['blocks']:,}", f"{found['traced_bytes']:,}"]
         for way, found in part["ways"].items()
@@ -170,7 +170,7 @@ def _memory(part: dict[str, Any], table: Any) -> str:
     )
 
 
-def _idle(part: dict[str, Any], table: Any) -> str:
+def _idle(part: dict[str, Any], table: Table) -> str:
     rows = [
         [
             name,
@@ -189,7 +189,7 @@ def _idle(part: dict[str, Any], table: Any) -> str:
     )
 
 
-def _settings(part: dict[str, Any], table: Any) -> str:
+def _settings(part: dict[str, Any], table: Table) -> str:
     rows = [
         [
             f"`{name}`" if name not in ("ours (defaults)", "onnxruntime, default options") else name,
@@ -208,12 +208,12 @@ def _settings(part: dict[str, Any], table: Any) -> str:
     )
 
 
-def _sizes(part: dict[str, Any], table: Any) -> str:
-    rows = [[name, f"{size:,}"] for name, size in part["bytes"].items()]
-    return f"## Sizes\n\n{table(['', 'bytes'], rows)}"
+def _sizes(part: dict[str, Any], table: Table) -> str:
+    rows = [[name, f"{found['bytes']:,}", f"{found['beside_the_model']:,}"] for name, found in part["files"].items()]
+    return f"## Sizes\n\n{table(['', 'bytes', 'of them beside the model'], rows)}"
 
 
-def _litert(report: dict[str, Any], table: Any) -> str:
+def _litert(report: dict[str, Any], table: Table) -> str:
     part = report["litert"]
     rows = []
     for name, row in part["rows"].items():
@@ -238,7 +238,7 @@ def _litert(report: dict[str, Any], table: Any) -> str:
     ]  # fmt: skip
     forms = "; ".join(f"*{name}*: {what}" for name, what in part["forms"].items())
     start = report["cold_start"]
-    names = [name for name in ("least script", "predictor, folder", "least script, LiteRT") if name in start["processes"]]
+    names = ["least script", "predictor, folder", "least script, LiteRT"]
     starts = [
         [name, f"{start['processes'][name]['first_answer']['median_ms']:.0f}", _megabytes(start["peak_bytes"][name])]
         for name in names
@@ -247,13 +247,23 @@ def _litert(report: dict[str, Any], table: Any) -> str:
         f"## Beside LiteRT\n\nThe same Keras model through TensorFlow's converter ({forms}), with batch 1 and the "
         "scaling in the graph, run by `ai-edge-litert`; each runtime in an environment with numpy and nothing else "
         f"that it does not require. Two long-lived processes take turns: {part['rounds']} rounds of {part['calls']:,} "
-        f"calls.\n\n{table(columns, rows)}\n\nThe runtimes alone, int8: ours takes "
-        f"{_interval(part['ratios']['the runtimes alone, int8'])} of LiteRT's time.\n\n{WHY_LITERT}\n\n"
+        f"calls.\n\n{table(columns, rows)}\n\n{WHY_LITERT}\n\n{_why(part)}\n\n"
         f"{table(['cold start', 'first answer, ms', 'peak memory'], starts)}\n\n{_installed(part, table)}"
     )
 
 
-def _installed(part: dict[str, Any], table: Any) -> str:
+def _why(part: dict[str, Any]) -> str:
+    fixed = {name: found["p50_us"] for name, found in part["fixed"].items()}
+    int8 = [part["rows"][name]["ways"]["runtime alone"]["p50_us"] for name in ("onnxruntime, int8", LITERT)]
+    return (
+        f"With int8 the runtimes alone take {int8[0]:.1f} us (onnxruntime) and {int8[1]:.1f} us (LiteRT), a ratio of "
+        f"{_interval(part['ratios']['the runtimes alone, int8'])}. The same graph with {part['neurons']} neurons a "
+        f"layer, so with next to no arithmetic, takes {fixed['onnxruntime']:.1f} us and {fixed['LiteRT']:.1f} us: that "
+        "is the path of a call through each runtime, and what is left is arithmetic."
+    )
+
+
+def _installed(part: dict[str, Any], table: Table) -> str:
     rows = []
     for name, packages in part["installed"].items():
         numpy = sum(entry["bytes"] for entry in packages if entry["package"] == "numpy")

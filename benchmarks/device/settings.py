@@ -116,7 +116,7 @@ def steady(ours: Spec, plan: Plan) -> dict[str, Any]:
         "targets": [
             target(f"growth of resident memory, {what}", one["resident_bytes"], PAGES, "bytes"),
             target(f"more blocks of Python's allocator, {what}", one["blocks"], 0),
-            target(f"growth that tracemalloc sees, over {plan.traced_calls:,}", one["traced_bytes"], BOOKKEEPING, "bytes"),
+            target(f"growth by tracemalloc, over {plan.traced_calls:,}", one["traced_bytes"], BOOKKEEPING, "bytes"),
         ],
     }
 

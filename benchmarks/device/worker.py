@@ -20,13 +20,17 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Way = Callable[[Any], Any]
+
 SPEC = json.loads(sys.argv[1])
 IMAGES = np.load(SPEC["images"])
-Way = Callable[[Any], Any]
 
 
 def _predictor() -> tuple[dict[str, Way], Callable[[Any], Any], Callable[[], object]]:
@@ -113,7 +117,7 @@ def _litert() -> tuple[dict[str, Way], Callable[[Any], Any], Callable[[], object
     return ways, lambda _: None, opened
 
 
-def _compiled(signed: bool, dtype: Any) -> Way:  # noqa: FBT001 - one caller
+def _compiled(signed: bool, dtype: Any) -> Way:
     """LiteRT's newer interface."""
     options: Any = importlib.import_module("ai_edge_litert.options")
     accelerators: Any = importlib.import_module("ai_edge_litert.hardware_accelerator")

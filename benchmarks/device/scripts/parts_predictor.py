@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 STAMPS.append(monotonic_ns())
 
-session_ns = []
+session_ns: list[int] = []
 real = ort.InferenceSession
 
 
