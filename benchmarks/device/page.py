@@ -50,9 +50,9 @@ def summary(report: dict[str, Any]) -> str:
     verdict = f"{len(entries) - len(missed)} of {len(entries)} targets are met"
     bound, run = (one["ratios"][f"classify / {base}"] for base in ("bound runtime", "session.run, our options"))
     return (
-        f"- One raw image to its label: {_interval(bound)} of the bare runtime with bound buffers, {_interval(run)} of a "
-        "plain `session.run`.\n"
-        f"- A fresh process gives its first answer in "
+        f"- One raw image to its label: {_interval(bound)} of the bare runtime with bound buffers, {_interval(run)} of "
+        "a plain `session.run`.\n"
+        "- A fresh process gives its first answer in "
         f"{_interval(start['processes']['predictor, folder']['first_answer'])} of the time that the least script takes "
         f"(import, open, run), every hash checked, with {_megabytes(more)} more memory at its peak.\n"
         f"- Waiting takes {report['idle']['processes']['ours (defaults)']['idle_cpu_us']:.0f} us of CPU time in "
