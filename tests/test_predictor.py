@@ -319,7 +319,7 @@ import toolkit.predictor
 print(sorted({name.split(".")[0] for name in set(sys.modules) - before}))
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
-    assert set(json.loads(done.stdout.replace("'", '"'))) <= {"toolkit", "threading", "__future__"}
+    assert set(json.loads(done.stdout.replace("'", '"'))) <= {"toolkit", "threading", "atexit", "__future__"}
 
 
 def test_telemetry_is_off(tmp_path: Path) -> None:
