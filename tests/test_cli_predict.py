@@ -96,7 +96,7 @@ def test_json_lines_say_what_the_model_says(model: Path, picture: Path, tmp_path
     for answer, row in zip(answers, expected, strict=True):
         assert answer["label"] == row.argmax()
         assert answer["class_name"] == NAMES[row.argmax()]
-        assert answer["probability"] == max(answer["probabilities"])
+        assert answer["confidence"] == max(answer["probabilities"])
 
 
 def test_people_get_a_table(model: Path, picture: Path) -> None:

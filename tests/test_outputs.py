@@ -59,7 +59,7 @@ def test_one_image_gives_the_same_as_a_batch(
     for image, expected in zip(images, predictor.predict_batch(images), strict=True):
         answer = predictor.predict(image)
         assert answer.label == expected.label == predictor.classify(image)
-        assert answer.probability == expected.probability
+        assert answer.confidence == expected.confidence
         np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
         assert answer.logits is not None
         assert expected.logits is not None

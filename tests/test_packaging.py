@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REFERENCE, ROOT
+from tests.environments import core_environment, pip_install
 from toolkit import __version__
-from toolkit.artifact import sha256_of
 
 GOLDEN = Path(__file__).parent / "golden" / "keras.npz"
 
@@ -33,30 +33,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(target.glob("*.whl"))
 
 
-LOCK = ["-r", str(ROOT / "requirements-core.lock")]
-
-
-def _core_wheels() -> Path:
-    """The core dependencies' wheels, fetched once into the virtual environment that runs the tests."""
-    kept = Path(sys.prefix) / f"core-wheels-{sha256_of(ROOT / 'requirements-core.lock')[:12]}"
-    if not kept.is_dir():
-        partial = kept.with_name(f"{kept.name}.{os.getpid()}")
-        command = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes", *LOCK]
-        subprocess.run([sys.executable, *command, "-d", str(partial)], check=True, timeout=300)
-        partial.rename(kept)
-    return kept
-
-
 @pytest.fixture(scope="module")
 def device(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new virtual environment with the core lock and the wheel; its folder of programs."""
     folder = tmp_path_factory.mktemp("device") / "environment"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=120)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run(
-        [*pip, "--no-index", "--find-links", str(_core_wheels()), "--require-hashes", *LOCK], check=True, timeout=300
-    )
-    subprocess.run([*pip, "--no-deps", str(wheel)], check=True, timeout=120)
+    python = core_environment(folder)
+    pip_install(python, "--no-deps", str(wheel))
     return folder / "bin"
 
 
@@ -76,7 +58,7 @@ def _run(device: Path, *command: str, cwd: Path) -> subprocess.CompletedProcess[
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"toolkit", f"toolkit-{__version__}.dist-info"}
-    assert "toolkit/py.typed" in names
+    assert {"toolkit/py.typed", "toolkit/bundle/device.lock.json"} <= set(names)
     assert not [name for name in names if name.endswith((".onnx", ".keras", ".pyc"))]
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from toolkit.predictor import (
     MissingError,
     ModelError,
     Predictor,
+    RuntimeSettings,
     UsageError,
 )
 
@@ -83,7 +82,7 @@ def test_every_way_of_asking_gives_the_same_answer(kind: str) -> None:
         assert alone.class_name == from_batch.class_name
         assert predictor.class_names is not None
         assert alone.class_name == predictor.class_names[alone.label]
-        assert alone.probability == alone.probabilities.max()
+        assert alone.confidence == alone.probabilities.max()
         np.testing.assert_allclose(alone.probabilities, from_batch.probabilities, atol=1e-6)
 
 
@@ -155,7 +154,7 @@ def test_a_wrong_image_is_refused_with_what_to_do(image: Any, says: str) -> None
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError):
-        predictor.predict_batch(image if image is None else [image])  # type: ignore[arg-type]  # wrong on purpose
+        predictor.predict_batch(image if image is None else [image])  # type: ignore[call-overload]  # wrong on purpose
 
 
 def test_float_models_look_for_nan(tmp_path: Path) -> None:
@@ -198,7 +197,7 @@ def test_a_lone_file_serves_and_carries_its_class_names(tmp_path: Path) -> None:
 def test_a_foreign_file_serves_without_class_names(tmp_path: Path) -> None:
     predictor = Predictor(_small_onnx(tmp_path / "small.onnx"))
     answer = predictor.predict(IMAGES[0])
-    assert (answer.label, answer.class_name, answer.probability, answer.probabilities) == (None, None, None, None)
+    assert (answer.label, answer.class_name, answer.confidence, answer.probabilities) == (None, None, None, None)
     assert predictor.classify(IMAGES[0]) == answer.outputs["probabilities"].argmax()
 
 
@@ -291,46 +290,7 @@ def test_what_the_artifact_does_not_have_is_refused() -> None:
     with pytest.raises(ModelError, match="no int4 model"):
         Predictor(REFERENCE, kind="int4")
     with pytest.raises(UsageError, match="threads is 0"):
-        Predictor(REFERENCE, threads=0)
-
-
-def test_threads_at_once_get_their_own_answers() -> None:
-    predictor = Predictor(REFERENCE)
-    expected = [predictor.classify(image) for image in IMAGES]
-    with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(lambda: [predictor.classify(image) for image in IMAGES]) for _ in range(64)]
-        assert all(future.result() == expected for future in futures)
-
-
-def test_pickle_opens_again_from_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    predictor = Predictor(REFERENCE.relative_to(ROOT), kind="float32")
-    copied = pickle.dumps(predictor)
-    monkeypatch.chdir("/")
-    again = pickle.loads(copied)  # noqa: S301 - our own bytes
-    assert again.file == predictor.file
-    assert again.classify(IMAGES[0]) == predictor.classify(IMAGES[0])
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_forked_child_can_go_on(threads: int) -> None:
-    """In a process of its own: forking this one, with TensorFlow's threads in it, would test TensorFlow."""
-    script = f"""
-import os, numpy as np
-from toolkit.predictor import Predictor
-images = np.load({str(Path(__file__).parent / "golden" / "keras.npz")!r})["images"]
-predictor = Predictor({str(REFERENCE.relative_to(ROOT))!r}, threads={threads})
-os.chdir("/")
-expected = [predictor.classify(image) for image in images]
-child = os.fork()
-if child == 0:
-    same = [predictor.classify(image) for image in images] == expected
-    same &= predictor.predict_batch(images).labels.tolist() == expected
-    raise SystemExit(0 if same else 5)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert [predictor.classify(image) for image in images] == expected
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60, cwd=ROOT)
+        Predictor(REFERENCE, settings=RuntimeSettings(threads=0))
 
 
 def test_it_works_copied_alone(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_yes_or_no(tmp_path: Path) -> None:
         one = predictor.predict(row)
         assert one.label == expected.label == predictor.classify(row)
         assert one.class_name == ("off", "on")[one.label]
-        assert one.probability == one.probabilities[one.label] >= 0.5
+        assert one.confidence == one.probabilities[one.label] >= 0.5
         assert one.outputs["yes"].shape == (1,)
     nameless = Predictor(write(tmp_path / "n.onnx", small_graphs.BINARY, outputs={"yes": ("binary", (0, 1))}))
     assert nameless.predict(rows[0]).label is None

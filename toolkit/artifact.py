@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.errors import CorruptArtifactError, MissingError, UsageError
-from toolkit.predictor import MANIFEST_FORMAT, MANIFEST_NAME, read_checked, read_manifest
+from toolkit.predictor import BUNDLE_FORMAT, MANIFEST_FORMAT, MANIFEST_NAME, read_checked, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +25,11 @@ __all__ = [
     "KINDS",
     "MANIFEST_NAME",
     "ONNX",
+    "ORT_FILES",
     "PARITY",
     "QUANTIZED",
     "SAVED_MODEL",
+    "BundleRecord",
     "ConversionRecord",
     "CpuRecord",
     "DataRecord",
@@ -40,6 +42,7 @@ __all__ = [
     "check_files",
     "kind_of",
     "load_manifest",
+    "manifest_from",
     "sha256_of",
     "versions",
 ]
@@ -51,6 +54,9 @@ GOLDEN = "golden.npz"
 
 QUANTIZED = {kind: f"model.{kind}.onnx" for kind in ("int8", "int4", "float16")}
 """The file of each quantized kind; an artifact has one at most."""
+
+ORT_FILES = {"model.ort": "float32", **{f"model.{kind}.ort": kind for kind in QUANTIZED}}
+"""The same models in onnxruntime's own format, which only a bundle holds."""
 
 KERAS_H5, SAVED_MODEL = "model.h5", "saved_model"
 """An older file that Keras 3 cannot write anew; a SavedModel, which is a folder."""
@@ -71,7 +77,7 @@ def kind_of(name: str) -> str | None:
     parts = name.split("/")
     if parts[0] == SAVED_MODEL and len(parts) > 1 and not {"", ".", ".."} & {*parts} and "\\" not in name:
         return SAVED_MODEL
-    return KINDS.get(name)
+    return KINDS.get(name, ORT_FILES.get(name))
 
 
 @dataclass(frozen=True)
@@ -244,6 +250,34 @@ class CpuRecord:
 
 
 @dataclass(frozen=True)
+class BundleRecord:
+    """What makes a folder a bundle for a device, and what that device must bring.
+
+    Attributes:
+        format: of the bundle; see `toolkit.predictor.BUNDLE_FORMAT`.
+        model: the one model file.
+        target: "linux" (x86-64 and aarch64), "linux-x86_64" or "linux-aarch64".
+        python, onnxruntime, glibc: the lowest versions.
+        cpu_features: by architecture, what the pinned wheels need of a CPU, as /proc/cpuinfo calls it.
+        exact: the answers in golden.npz hold bit for bit on any CPU; else within its tolerance.
+    """
+
+    format: int
+    model: str
+    target: str
+    python: str
+    onnxruntime: str
+    glibc: str
+    cpu_features: dict[str, list[str]]
+    exact: bool
+
+    def __post_init__(self) -> None:
+        texts = (self.model, self.target, self.python, self.onnxruntime, self.glibc)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(self.cpu_features, dict):
+            raise TypeError("the bundle's model, target or lowest versions are no text, or its CPU features no table")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """manifest.json as a value. Sections that a stage has not written yet are None or empty."""
 
@@ -259,6 +293,7 @@ class Manifest:
     quantization: QuantizationRecord | None = None
     parity: dict[str, list[ParityRecord]] = field(default_factory=dict)
     cpus: dict[str, list[CpuRecord]] = field(default_factory=dict)
+    bundle: BundleRecord | None = None
     format: int = MANIFEST_FORMAT
 
     @property
@@ -291,7 +326,25 @@ def load_manifest(folder: Path) -> Manifest:
         raise UsageError(f"{folder} is a file, expected an artifact folder; give the folder that it is in")
     if not folder.is_dir():
         raise MissingError(f"{folder} does not exist; make it with: toolkit run --output {folder}")
-    raw = read_manifest(str(folder))
+    return manifest_from(read_manifest(str(folder)), folder / MANIFEST_NAME)
+
+
+def manifest_from(raw: dict[str, Any], path: object) -> Manifest:
+    """The manifest that plain JSON values describe.
+
+    Args:
+        raw: as `toolkit.predictor.read_manifest` gives it.
+        path: how errors call the file.
+
+    Raises:
+        CorruptArtifactError: a section is missing, unknown or of another form, or a file is not what its name says.
+    """
+    bundle = raw.get("bundle")
+    if isinstance(bundle, dict) and bundle.get("format") != BUNDLE_FORMAT:
+        raise CorruptArtifactError(
+            f"{path} has bundle format {bundle.get('format')!r}, this version reads {BUNDLE_FORMAT}; make the bundle "
+            "again, or use the toolkit version that wrote it"
+        )
     try:
         manifest = Manifest(
             **{
@@ -305,16 +358,17 @@ def load_manifest(folder: Path) -> Manifest:
                 "quantization": raw["quantization"] and QuantizationRecord(**raw["quantization"]),
                 "parity": {name: [ParityRecord(**row) for row in rows] for name, rows in raw["parity"].items()},
                 "cpus": {name: [CpuRecord(**row) for row in rows] for name, rows in raw["cpus"].items()},
+                "bundle": bundle and BundleRecord(**bundle),
             }
         )
     except (TypeError, KeyError, AttributeError) as error:
         raise CorruptArtifactError(
-            f"{folder / MANIFEST_NAME} is incomplete or has unknown fields ({error}); copy or export it again"
+            f"{path} is incomplete or has unknown fields ({error}); copy or export it again"
         ) from error
     for name, record in manifest.files.items():
         if kind_of(name) != record.kind:
             raise CorruptArtifactError(
-                f"{folder / MANIFEST_NAME} calls {name!r} {record.kind!r}, expected one of "
+                f"{path} calls {name!r} {record.kind!r}, expected one of "
                 f"{', '.join(f'{n} ({k})' for n, k in KINDS.items())}; copy or export it again"
             )
     return manifest

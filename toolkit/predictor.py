@@ -12,33 +12,54 @@ the runtime sees it.
 
 from __future__ import annotations
 
+import sys
+
+if (
+    __name__ == "__main__"
+):  # before numpy is imported: that it is missing, or needs a newer CPU, is the self-test's to say
+    try:
+        from selftest import main  # type: ignore[import-not-found]  # beside this file in a bundle
+    except ImportError:
+        sys.stderr.write("error: selftest.py is not beside predictor.py; copy the bundle as a whole\n")
+        sys.exit(3)
+    sys.exit(main(sys.argv[1:]))
+
+import atexit
 import os
 import threading
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
 # Every import at the top is paid by each start on the device: pathlib, dataclasses, json and hashlib would double
-# what this module costs, so the first two are done without and the others wait until a file is opened.
+# what this module costs, so three of them are done without and json waits until a file is opened.
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import onnxruntime as ort
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
-__all__ = ["Predictor", "Prediction", "PredictionBatch", "TensorInfo"]
+__all__ = ["Predictor", "RuntimeSettings", "Prediction", "PredictionBatch", "TensorInfo", "UNSURE"]
 __all__ += ["ToolkitError", "UsageError", "InputError", "ModelError", "MissingError", "CorruptArtifactError"]
 
-MANIFEST_NAME = "manifest.json"
-MANIFEST_FORMAT = 3
+UNSURE = -1
+"""The label of an answer below ``min_confidence``; its class name is "unsure"."""
+
+MANIFEST_NAME, SUMS_NAME = "manifest.json", "SHA256SUMS"
+MANIFEST_FORMAT, BUNDLE_FORMAT = 3, 1
 PROBABILITIES, LOGITS = "probabilities", "logits"
 CLASSIFICATION, BINARY, MULTILABEL, VALUES = TASKS = ("classification", "binary", "multilabel", "values")
 """What an output means; see `Predictor.task_of`."""
+MODEL_SUFFIXES = (".onnx", ".ort")
+_RUN_ROWS, _RUN_BYTES, _RUN_STEP = 512, 8_000_000, 16  # more rows in a run are no faster, and take more memory
+_SHAPES_KEPT = 8
 _KINDS = ("int8", "int4", "float16", "float32")  # the first that an artifact has is preferred
+_ORT_MARK = b"ORTM"  # a file in the runtime's own format (a flatbuffer) has it at byte 4; it can hold no outside data
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
@@ -83,6 +104,47 @@ class CorruptArtifactError(ToolkitError, ValueError):
     exit_code = 4
 
 
+class RuntimeSettings(NamedTuple):
+    """How the runtime is set up; what is given by default suits a small board (``benchmarks/DEVICE.md`` measures each).
+
+    Attributes:
+        threads: threads that one run may use. 1 is fastest for small models and spares the device's other work.
+        spinning: idle threads wait for work by spinning, which takes a whole core each; of no use with one thread.
+        arena: the runtime keeps the memory that it once took.
+        memory_pattern: the runtime remembers the layout of its buffers for each shape of input: some per cent faster,
+            and memory for each shape it meets. None: where all shapes but the batch are fixed, as there are few then
+            (`Predictor.predict_batch` sees to that).
+        optimization: of the graph when it is opened: "all", "extended", "basic" or "none".
+        batch_rows: rows of one run; None: up to 512, fewer where they are large.
+    """
+
+    threads: int = 1
+    spinning: bool = False
+    arena: bool = False
+    memory_pattern: bool | None = None
+    optimization: str = "all"
+    batch_rows: int | None = None
+
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError: naming the setting.
+        """
+        if type(self.threads) is not int or self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; give 1 or more")
+        if self.batch_rows is not None and (type(self.batch_rows) is not int or self.batch_rows < 1):
+            raise UsageError(f"batch_rows is {self.batch_rows}; give 1 or more, or None")
+        if self.optimization not in _LEVELS:
+            raise UsageError(f"optimization is {self.optimization!r}; give one of {', '.join(_LEVELS)}")
+        if self.spinning and self.threads == 1:
+            raise UsageError("spinning does nothing with one thread; leave it out or give more threads")
+
+
+_LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC",
+           "none": "ORT_DISABLE_ALL"}  # fmt: skip
+
+
 class TensorInfo(NamedTuple):
     """An input or output: its name, dtype, and the shape of one row, without the batch; None is a free dimension."""
 
@@ -103,12 +165,13 @@ class TensorInfo(NamedTuple):
 class Prediction(NamedTuple):
     """What the model says of one row. Every array is the caller's own copy.
 
-    The first four are None where the file names no classes.
+    The first four, and the margin, are None where the file names no classes.
 
     Attributes:
-        label: index of the most probable class; of a binary output 1 from a probability of 0.5 on, else 0.
-        class_name: its name.
-        probability: its probability, 0 to 1.
+        label: index of the most probable class; of a binary output 1 from a probability of 0.5 on, else 0. `UNSURE`
+            where its probability is below the predictor's ``min_confidence``.
+        class_name: its name; "unsure" likewise.
+        confidence: probability of the most probable class, 0 to 1.
         probabilities: all of them, of shape (classes,); of a binary output those of both classes, no and yes.
         logits: what went into the softmax, of shape (classes,), or None where the file does not give it.
         outputs: everything that the file gives, by the output's name, without the batch.
@@ -117,10 +180,15 @@ class Prediction(NamedTuple):
     # Any and no None: who serves a classifier knows that it is one, and would have to tell a type checker at each use.
     label: Any
     class_name: str | None
-    probability: Any
+    confidence: Any
     probabilities: Any
     logits: Array | None
     outputs: dict[str, Array]
+
+    @property
+    def margin(self) -> Any:
+        """Probability of the most probable class minus that of the second, 0 to 1."""
+        return None if self.class_name is None else float(_margins(self.probabilities))
 
 
 class PredictionBatch:
@@ -128,7 +196,7 @@ class PredictionBatch:
 
     Attributes:
         outputs: everything that the file gives, by the output's name, each of n rows.
-        labels: int64 of shape (n,), or None where the file names no classes.
+        labels: int64 of shape (n,), `UNSURE` where that applies; or None where the file names no classes.
         probabilities: of shape (n, classes), or None likewise.
         logits: of shape (n, classes), or None where the file does not give them.
         class_names: one name a class, or None.
@@ -160,7 +228,18 @@ class PredictionBatch:
         if self.class_names is None:
             return Prediction(None, None, None, None, logits, outputs)
         label, row = int(self.labels[index]), self.probabilities[index].copy()
-        return Prediction(label, self.class_names[label], float(row[label]), row, logits, outputs)
+        name = "unsure" if label == UNSURE else self.class_names[label]
+        return Prediction(label, name, float(row.max()), row, logits, outputs)
+
+    @property
+    def confidences(self) -> Any:
+        """Probability of each row's most probable class, float32 of shape (n,), or None likewise."""
+        return None if self.class_names is None else self.probabilities.max(axis=-1)
+
+    @property
+    def margins(self) -> Any:
+        """Each row's probability of the most probable class minus that of the second, of shape (n,), or None."""
+        return None if self.class_names is None else _margins(self.probabilities)
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[i] for i in range(len(self)))
@@ -182,22 +261,36 @@ def _softmax(logits: Array) -> NDArray[np.float32]:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]  # numpy's sum is Any
 
 
+def _margins(probabilities: Array) -> Any:
+    two = np.partition(probabilities, -2, axis=-1)
+    return two[..., -1] - two[..., -2]
+
+
 class ModelFile(NamedTuple):
-    """One model file of an artifact, as the manifest describes it (or as found, for a lone file: sha256 is None)."""
+    """One model file of an artifact, as the manifest describes it (or as found, for a lone file: sha256 is None).
+
+    Attributes:
+        path: where it is.
+        kind: "int8", "int4", "float16" or "float32".
+        sha256: of its bytes, in hex.
+        onnxruntime: the first release that runs it as it was verified, where that is known.
+    """
 
     path: str
     kind: str
     sha256: str | None
+    onnxruntime: str | None = None
 
     def read(self) -> bytes:
         """The file's bytes, whole and as described.
 
         Raises:
             CorruptArtifactError: the sha256 differs from the manifest's, or the file is missing.
-            ModelError: the bytes are no ONNX model, or keep weights outside the file.
+            ModelError: the bytes are no model, or keep weights outside the file.
         """
         data = read_checked(self.path, self.sha256)
-        _check_onnx(data, self.path)
+        if data[4:8] != _ORT_MARK:
+            _check_onnx(data, self.path)
         return data
 
 
@@ -208,15 +301,13 @@ def read_checked(path: str, sha256: str | None) -> bytes:
         CorruptArtifactError: the file is missing or is another.
         UsageError: it cannot be read.
     """
-    import hashlib
-
     try:
         data = _read(path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise CorruptArtifactError(
             f"{path} is named by {MANIFEST_NAME} but is missing; copy the artifact again as a whole"
         ) from error
-    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+    if sha256 is not None and (found := _sha256(data)) != sha256:
         raise CorruptArtifactError(
             f"{path} was changed or damaged: its sha256 begins {found[:12]}, {MANIFEST_NAME} says {sha256[:12]}; "
             "copy the artifact again or export it anew"
@@ -224,14 +315,82 @@ def read_checked(path: str, sha256: str | None) -> bytes:
     return data
 
 
+def _sha256(data: bytes) -> str:
+    # hashlib brings OpenSSL: 3 ms and 3.6 MB of a fresh process, and hashes 1 MB in 0.8 ms. Python's own takes 4 ms
+    # for that, so it is the better one below a megabyte (measured on x86-64 with SHA instructions).
+    if len(data) < 1_000_000 and "hashlib" not in sys.modules:
+        import importlib
+
+        try:
+            own = importlib.import_module("_sha2" if sys.version_info >= (3, 12) else "_sha256")
+            return str(own.sha256(data).hexdigest())
+        except (ImportError, AttributeError):  # another Python than CPython
+            pass
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
 def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+
+
+def check_bundle(folder: str, *, models: bool = True) -> dict[str, str]:
+    """Hold every file of a bundle against its SHA256SUMS.
+
+    Args:
+        folder: of the bundle.
+        models: the model file too; False: its bytes are checked when they are read.
+
+    Returns:
+        The sha256 of each file, by its name.
+
+    Raises:
+        CorruptArtifactError: a file is changed, missing, or a link that leads out of the folder; or SHA256SUMS is not
+            what a bundle's is: one line "HASH  NAME" a file, sorted by name.
+        UsageError: a file cannot be read.
+    """
+    again = "copy the bundle again as a whole"
+    path = os.path.join(folder, SUMS_NAME)
+    try:
+        lines = _read(path).decode("utf-8").split("\n")
+    except (FileNotFoundError, ValueError) as error:
+        raise CorruptArtifactError(f"{path} is missing or damaged; {again}") from error
+    sums = {line[66:]: line[:64] for line in lines[:-1]}
+    written = [f"{sums[name]}  {name}" for name in sorted(sums)]
+    plain = all(name and not name.startswith(".") and not set(name) & set("/\\\r\0") for name in sums)
+    if [*written, ""] != lines or not plain or MANIFEST_NAME not in sums:
+        raise CorruptArtifactError(f"{path} is damaged; {again}")
+    for name, value in sums.items():
+        file = os.path.join(folder, name)
+        if not _is_inside(file, folder):
+            raise CorruptArtifactError(f"{file} leads out of its folder; {again}")
+        try:
+            found = _sha256(_read(file)) if models or not name.endswith(MODEL_SUFFIXES) else value
+        except FileNotFoundError as error:
+            raise CorruptArtifactError(f"{file} is named by {SUMS_NAME} but is missing; {again}") from error
+        if found != value:
+            raise CorruptArtifactError(f"{file} was changed or damaged: its sha256 is not that of {SUMS_NAME}; {again}")
+    return sums
+
+
+def _is_bundle(folder: str) -> bool:
+    try:
+        text = _read(os.path.join(folder, SUMS_NAME))
+    except FileNotFoundError:
+        return False
+    # Either will do, so that damage in one of them does not make it someone else's file.
+    return MANIFEST_NAME.encode() in text or b"predictor.py" in text
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return os.path.dirname(os.path.realpath(path)) == os.path.realpath(folder)
 
 
 def read_manifest(folder: str, *, older: bool = False) -> dict[str, Any]:
@@ -270,12 +429,14 @@ def read_manifest(folder: str, *, older: bool = False) -> dict[str, Any]:
 
 
 def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
-    """The ONNX files behind a path, the quantized one first: all of an artifact folder's, or the one that is named.
+    """The model files behind a path, the quantized one first: all of an artifact folder's, or the one that is named.
+
+    Of a bundle every other file is checked here.
 
     Raises:
         MissingError: nothing is there.
         ModelError: the folder holds no exported model.
-        CorruptArtifactError: its manifest is damaged.
+        CorruptArtifactError: its manifest, or another file of a bundle, is damaged.
     """
     target = os.fspath(path)
     if os.path.isdir(target):
@@ -285,7 +446,7 @@ def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
     if not os.path.exists(target):
         raise MissingError(f"{target} does not exist; give an artifact folder or an .onnx file")
     folder, name = os.path.split(target)
-    if os.path.isfile(os.path.join(folder, MANIFEST_NAME)):
+    if os.path.isfile(os.path.join(folder, MANIFEST_NAME)) or _is_bundle(folder):
         try:
             described = _described(folder)
         except ModelError:  # a manifest.json of something else
@@ -297,37 +458,58 @@ def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
 
 
 def _described(folder: str) -> list[ModelFile]:
+    sums = check_bundle(folder, models=False) if _is_bundle(folder) else None
     manifest = read_manifest(folder)
+    where = os.path.join(folder, MANIFEST_NAME)
     try:
-        entries = {n: e for n, e in manifest["files"].items() if n.endswith(".onnx")}
-        files = [ModelFile(os.path.join(folder, n), e["kind"], str(e["sha256"])) for n, e in entries.items()]
+        entries = {n: e for n, e in manifest["files"].items() if n.endswith(MODEL_SUFFIXES)}
+        files = [
+            ModelFile(os.path.join(folder, n), e["kind"], str(e["sha256"]), e.get("onnxruntime"))
+            for n, e in entries.items()
+        ]
         files.sort(key=lambda f: (_KINDS.index(f.kind), f.path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        path = os.path.join(folder, MANIFEST_NAME)
-        raise CorruptArtifactError(f"{path} is incomplete ({error}); copy or export the artifact again") from error
+        raise CorruptArtifactError(f"{where} is incomplete ({error}); copy or export the artifact again") from error
     for name in entries:
         if os.path.basename(name) != name:
             raise CorruptArtifactError(f"{folder} names a model outside its folder: {name!r}; copy it again")
+        if not _is_inside(os.path.join(folder, name), folder):
+            raise CorruptArtifactError(f"{os.path.join(folder, name)} leads out of its folder; copy it again")
+    bundle = manifest.get("bundle")
+    if bundle is not None or sums is not None:
+        if not isinstance(bundle, dict) or len(files) != 1 or bundle.get("model") not in entries:
+            raise CorruptArtifactError(f"{where} is not that of a bundle of one model; copy the bundle again")
+        if bundle.get("format") != BUNDLE_FORMAT:
+            raise CorruptArtifactError(
+                f"{where} is of bundle format {bundle.get('format')!r}, this predictor reads {BUNDLE_FORMAT}; use the "
+                "predictor.py beside it"
+            )
+        if (sums or check_bundle(folder, models=False)).get(bundle["model"]) != files[0].sha256:
+            raise CorruptArtifactError(f"{where} describes another {bundle['model']}; copy the bundle again")
     return files
 
 
 class Predictor:
     """Runs an exported model on the CPU: any number of inputs and outputs, of numbers of any shape.
 
-    One session serves all threads; each thread binds its own buffers once, so a call with one row converts and
-    allocates nothing of it. It can be pickled (it opens again on the other side) and used after a fork.
+    One session serves all threads; each thread binds its own buffers once for each shape, so a call with one row
+    converts and allocates nothing of it. It can be pickled (it opens the same file again on the other side), used after
+    a fork, and closed, by hand or by ``with``.
 
     A row is an array for a model of one input, or a dict of arrays by input name (which is always taken). A model of a
     fixed batch size takes single rows and batches of any size like any other: they are filled up.
 
     Args:
-        path: an artifact folder, or an ``.onnx`` file (checked against the manifest beside it, if there is one). The
-            file of someone else works too, by what its graph says.
+        path: an artifact folder, a bundle, or an ``.onnx`` or ``.ort`` file (checked against the manifest beside it, if
+            there is one). The file of someone else works too, by what its graph says.
         kind: "int8", "int4", "float16" or "float32"; by default the quantized one where the artifact has it.
-        threads: threads that one run may use. 1 is fastest for small models and spares the device's other work.
+        settings: of the runtime.
+        min_confidence: 0 to 1. Where the most probable class is less probable than this, the label is `UNSURE` and the
+            class name "unsure". None: there is always a label.
 
     Attributes:
         file: what was opened.
+        settings, min_confidence: as given.
         inputs, outputs: one `TensorInfo` each, in the file's order.
         batch: the fixed batch size, or None.
         task_of: what an output means, by its name: "classification" (one class a row), "binary" (a sigmoid's answer:
@@ -340,57 +522,109 @@ class Predictor:
         output_names: names of all outputs, the one that labels are taken from in front.
 
     Raises:
-        MissingError, ModelError, CorruptArtifactError: see `model_files` and `ModelFile.read`.
+        MissingError, ModelError, CorruptArtifactError: see `model_files` and `ModelFile.read`; or onnxruntime is not
+            installed, or older than the file needs.
+        UsageError: settings that make no sense, or min_confidence for a model without class names.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, kind: str | None = None, threads: int = 1) -> None:
-        if threads < 1:
-            raise UsageError(f"threads is {threads}; give 1 or more")
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        kind: str | None = None,
+        settings: RuntimeSettings = RuntimeSettings(),  # noqa: B008 - frozen
+        min_confidence: float | None = None,
+    ) -> None:
+        settings.check()
+        if sys.is_finalizing():
+            raise UsageError(f"Python is shutting down, so {path} cannot be opened any more; open it earlier")
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
+            raise UsageError(f"min_confidence is {min_confidence}; give a probability, from 0 to 1")
         files = model_files(path)
         chosen = [f for f in files if kind in (None, f.kind)]
         if not chosen:
             raise ModelError(f"{path} has no {kind} model, only {', '.join(f.kind for f in files)}")
+        self.settings, self.min_confidence = settings, min_confidence
         # Absolute, so that a change of the current folder does not matter to a copy in another process.
-        self._arguments = (os.path.abspath(path), kind, threads)
-        self._threads = threads
+        self._path = os.path.abspath(path)
         self.file = chosen[0]._replace(path=os.path.abspath(chosen[0].path))
         self._session: ort.InferenceSession | None = None
+        self._closed = False
         self._opening = threading.Lock()
         self._local = threading.local()
+        self._classify: Callable[..., Any]
         self._read_contract(self._open())
+        if min_confidence is not None and self.class_names is None:
+            raise UsageError(
+                f"min_confidence is of no use: {self.file.path} names no classes; leave it out, or export a classifier "
+                "with --classes"
+            )
+        if min_confidence is not None and self.classes is not None:
+            self._classify = self._label_if_sure
         _LIVE.add(self)
 
     def _open(self) -> ort.InferenceSession:
         """The session, opened once; with the settings that suit a small board."""
+        if _EXITING and threading.current_thread().daemon:
+            threading.Event().wait()  # for ever; see _before_exit
         with self._opening:
-            if self._session is not None:
-                return self._session
-            import hashlib
+            if self._closed:
+                raise UsageError(f"this predictor of {self.file.path} was closed; open another")
+            if self._session is None:
+                data = self.file.read()
+                if self.file.sha256 is None:  # what is opened again later (after a fork) must be the same file
+                    self.file = self.file._replace(sha256=_sha256(data))
+                self._session = self._start(data)
+            return self._session
 
-            data = self.file.read()
-            if self.file.sha256 is None:  # what is opened again later (after a fork) must be the same file
-                self.file = self.file._replace(sha256=hashlib.sha256(data).hexdigest())
-            # The runtime's wheels report usage unless this is set before the import (its docs/Privacy.md).
-            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-            try:
-                import onnxruntime as ort
-            except ImportError as error:
-                raise MissingError(f"onnxruntime cannot be imported ({error}); run: pip install onnxruntime") from error
+    def _start(self, data: bytes) -> ort.InferenceSession:
+        # The runtime's wheels report usage unless this is set before the import (its docs/Privacy.md).
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise MissingError(f"onnxruntime cannot be imported ({error}); run: pip install onnxruntime") from error
+        floor = self.file.onnxruntime
+        if floor and _release(ort.__version__) < _release(floor):
+            raise MissingError(
+                f"onnxruntime {ort.__version__} is older than {floor}, the first that runs {self.file.path} as it was "
+                f"verified; run: pip install 'onnxruntime>={floor}'"
+            )
+        settings = self.settings
+
+        def session(*, memory_pattern: bool) -> ort.InferenceSession:
             options = ort.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            options.inter_op_num_threads = 1
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.enable_cpu_mem_arena = False  # it only ever grows; onnxruntime#11627
+            options.intra_op_num_threads, options.inter_op_num_threads = settings.threads, 1
+            options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
+            options.enable_cpu_mem_arena = settings.arena  # it only ever grows; onnxruntime#11627
+            options.enable_mem_pattern = memory_pattern
+            options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[settings.optimization])
             options.log_severity_level = 4  # what goes wrong is raised; said once is enough
             try:
-                self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+                return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             except Exception as error:
                 reason = str(error).strip().splitlines()[0][:200]
                 raise ModelError(
                     f"{self.file.path} cannot be run by onnxruntime {ort.__version__}: {reason}; "
                     "export it again, or use a newer onnxruntime"
                 ) from error
-            return self._session
+
+        wanted = settings.memory_pattern
+        opened = session(memory_pattern=wanted is not False)
+        if wanted is None and any(type(size) is not int for tensor in opened.get_inputs() for size in tensor.shape[1:]):
+            opened = session(memory_pattern=False)
+        return opened
+
+    def close(self) -> None:
+        """Give the session's memory back; further calls are refused. Calls under way in other threads still finish."""
+        with self._opening:
+            self._closed, self._session, self._local = True, None, threading.local()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _read_contract(self, session: ort.InferenceSession) -> None:
         self.inputs = tuple(self._info(tensor, "takes") for tensor in session.get_inputs())
@@ -468,7 +702,7 @@ class Predictor:
         self._decide: Callable[..., Any] = _is_yes if binary else np.ndarray.argmax
         self._classify = self._decide if len(found) == 1 else self._refusal()
         count = 2 if binary else width.get(name)
-        self.classes = count if len(found) == 1 else None
+        self.classes: int | None = count if len(found) == 1 else None
         self.output_names = sorted(self.task_of, key=lambda other: other != name)
         if self.class_names is not None and len(self.class_names) != count:
             raise CorruptArtifactError(
@@ -494,6 +728,7 @@ class Predictor:
         Raises:
             InputError: wrong names, dtype, shape, range or NaN.
             ModelError: the model has no output of classes, or several.
+            UsageError: the predictor was closed.
         """
         return int(self._classify(self._run_one(row).scores))
 
@@ -507,19 +742,48 @@ class Predictor:
         if self.class_names is None:
             return Prediction(None, None, None, None, logits, outputs)
         scores = outputs[self._scores]
-        label = int(self._decide(scores))
         shares = scores if self._convert is None else self._convert(scores)
-        return Prediction(label, self.class_names[label], float(shares[label]), shares, logits, outputs)
+        label = int(self._decide(scores))
+        confidence = float(shares[label])
+        if self.min_confidence is not None and not confidence >= self.min_confidence:  # nor a NaN
+            return Prediction(UNSURE, "unsure", confidence, shares, logits, outputs)
+        return Prediction(label, self.class_names[label], confidence, shares, logits, outputs)
 
-    def predict_batch(self, rows: Array | Mapping[str, Array]) -> PredictionBatch:
+    def _label_if_sure(self, scores: Array) -> int:
+        shares = scores if self._convert is None else self._convert(scores)
+        return int(self._decide(scores)) if shares.max() >= self.min_confidence else UNSURE
+
+    @overload
+    def predict_batch(self, rows: Array | Mapping[str, Array]) -> PredictionBatch: ...
+    @overload
+    def predict_batch(self, rows: Iterator[Array | Mapping[str, Array]]) -> Iterator[PredictionBatch]: ...
+    def predict_batch(
+        self, rows: Array | Mapping[str, Array] | Iterator[Array | Mapping[str, Array]]
+    ) -> PredictionBatch | Iterator[PredictionBatch]:
         """Predictions for rows of shape (n, *input_shape), or for such arrays by input name; n may be 0.
 
-        They are made in one run, or in runs of the fixed batch size, or one by one where the file is quantized
-        dynamically, so that each answer is the row's own.
+        They are made in runs of at most ``settings.batch_rows`` rows, or of the fixed batch size, or one by one where
+        the file is quantized dynamically, so that each answer is the row's own. Memory is taken for the answers, but
+        not for a copy of the rows (which may be a ``numpy.memmap``).
+
+        Args:
+            rows: the rows; or an iterator of such blocks (an array of one row counts as a block of it), for which an
+                iterator is returned that takes the next block only when its predictions are asked for.
 
         Raises:
             InputError: wrong names, dtype, shape, range or NaN, or inputs with different numbers of rows.
+            UsageError: the predictor was closed.
         """
+        if isinstance(rows, Iterator):
+            return map(self._predict_block, rows)
+        return self._predict_rows(rows)
+
+    def _predict_block(self, block: Array | Mapping[str, Array]) -> PredictionBatch:
+        if isinstance(block, np.ndarray) and block.ndim == len(self.input_shape):
+            block = block[np.newaxis]
+        return self._predict_rows(block)
+
+    def _predict_rows(self, rows: Array | Mapping[str, Array]) -> PredictionBatch:
         given = self._check(rows, batch=True)
         outputs = self._run_rows(given, len(given[self.input_name]))
         logits = outputs[self._logits] if self._logits else None
@@ -527,36 +791,68 @@ class Predictor:
             return PredictionBatch(outputs, logits=logits)
         scores = outputs[self._scores]
         shares = scores if self._convert is None else self._convert(scores)
-        return PredictionBatch(outputs, self._decide(scores, -1), shares, logits, self.class_names)
+        labels = self._decide(scores, -1)
+        if self.min_confidence is not None:
+            labels[~(shares.max(axis=-1) >= self.min_confidence)] = UNSURE
+        return PredictionBatch(outputs, labels, shares, logits, self.class_names)
 
     def _run_rows(self, given: dict[str, Array], count: int) -> dict[str, Array]:
         """The answers to count rows, by output name."""
         if count == 0:
+            self._open()  # refuses where it was closed
             return {o.name: np.empty((0, *(size or 0 for size in o.shape)), o.dtype) for o in self.outputs}
-        if self._one_by_one:
-            found = [self.predict({name: array[i, ...] for name, array in given.items()}).outputs for i in range(count)]
-            return {name: np.stack([row[name] for row in found]) for name in self.output_names}
-        size = self.batch or count
-        blocks = []
+        size = self._rows_of_a_run(given, count)
+        whole: dict[str, Array] = {}
         for start in range(0, count, size):
-            block = {name: _filled(array[start : start + size], size) for name, array in given.items()}
-            blocks.append(self._run_block(block, size))
-        if len(blocks) == 1 and size == count:
-            return blocks[0]
-        return {name: np.concatenate([block[name] for block in blocks])[:count] for name in self.output_names}
+            block = {name: array[start : start + size] for name, array in given.items()}
+            for info in self.inputs:
+                self._check_values(block[info.name], info, batch=True)
+            answers = self._run_block(block, min(size, count - start))
+            for name, answer in answers.items():
+                if len(answer) == count:
+                    whole[name] = answer
+                    continue
+                if name not in whole:
+                    whole[name] = np.empty((count, *answer.shape[1:]), answer.dtype)
+                if whole[name].shape[1:] != answer.shape[1:]:
+                    raise ModelError(
+                        f"{self.file.path} gives '{name}' of shape {answer.shape} after {whole[name].shape}; predict "
+                        "such rows one by one"
+                    )
+                whole[name][start : start + size] = answer
+        return whole
 
-    def _run_block(self, block: dict[str, Array], size: int) -> dict[str, Array]:
+    def _rows_of_a_run(self, given: dict[str, Array], count: int) -> int:
+        if self._one_by_one:
+            return 1
+        if self.batch:
+            return self.batch
+        row_bytes = sum(array.nbytes for array in given.values()) // count
+        return min(count, self.settings.batch_rows or max(1, min(_RUN_ROWS, _RUN_BYTES // max(row_bytes, 1))))
+
+    def _run_block(self, block: dict[str, Array], count: int) -> dict[str, Array]:
+        """The answers to the rows of one run."""
+        if self._one_by_one:
+            bound = self._bound()
+            bound.fill({name: array[0, ...] for name, array in block.items()})
+            self._run(bound)
+            return {name: answer[np.newaxis].copy() for name, answer in bound.outputs.items()}
+        # Sizes come in steps, so that the runtime meets few shapes and remembers (memory_pattern) no more.
+        step = 1 if count <= _RUN_STEP or not self._fixed else _RUN_STEP
+        size = self.batch or -(-count // step) * step
+        session = self._open()
         try:
-            answers = self._open().run(self.output_names, block)
+            answers = session.run(self.output_names, {name: _filled(array, size) for name, array in block.items()})
         except Exception as error:
             raise self._failed(error) from error
-        for name, answer in zip(self.output_names, answers, strict=True):
+        for name, answer in zip(self.output_names, answers):
             if len(answer) != size:
                 raise ModelError(
                     f"{self.file.path} gives {len(answer)} rows of '{name}' for {size}, expected one each; "
                     "export a model with the batch as the first axis of its outputs"
                 )
-        return dict(zip(self.output_names, answers, strict=True))
+        cut = answers if size == count else [answer[:count] for answer in answers]
+        return dict(zip(self.output_names, cut))
 
     def _failed(self, error: Exception) -> InputError:
         reason = " ".join(str(error).split())[-200:]
@@ -565,23 +861,39 @@ class Predictor:
             "check the values (such as indices) and the size of free dimensions"
         )
 
+    def _bound(self) -> _Bound | _Free:
+        """This thread's own buffers."""
+        try:
+            return self._local.bound  # type: ignore[no-any-return]  # threading.local is untyped
+        except AttributeError:
+            session = self._open()
+            shapes = {info.name: info.shape for info in (*self.inputs, *self.outputs)}
+            bound = self._local.bound = _Bound(self, session, shapes) if self._fixed else _Free(self, session)
+            return bound
+
     def _run_one(self, row: Array | Mapping[str, Array]) -> _Bound | _Free:
         """This thread's own buffers, with the answers to one row in them."""
         try:
             bound = self._local.bound
         except AttributeError:
-            bound = self._local.bound = (_Bound if self._fixed else _Free)(self, self._open())
+            bound = self._bound()
         # The fast path of _check: one array of the exact type and contract, and nothing that could be NaN or out of
-        # range.
-        if type(row) is not np.ndarray or row.dtype != bound.dtype or row.shape != bound.shape or bound.look_at_values:
+        # range (else bound.shape is None).
+        if type(row) is not np.ndarray or row.shape != bound.shape or row.dtype != bound.dtype:
             bound.fill(self._check(row, batch=False))
         else:
             bound.row[...] = row
         try:
-            bound.run(bound.binding)
+            bound.run(bound.binding, None)
+        except Exception:  # noqa: BLE001 - whatever it was, the public way decides
+            self._run(bound)
+        return bound  # type: ignore[no-any-return]  # threading.local is untyped
+
+    def _run(self, bound: _Bound | _Free) -> None:
+        try:
+            bound.run_publicly()
         except Exception as error:
             raise self._failed(error) from error
-        return bound  # type: ignore[no-any-return]  # threading.local is untyped
 
     def _check(self, rows: object, *, batch: bool) -> dict[str, Array]:
         """What was given, as arrays by input name."""
@@ -607,19 +919,28 @@ class Predictor:
         what = f"input '{info.name}'"
         if isinstance(array, np.generic) and not info.shape and not batch:  # what indexing a row of one number gives
             array = np.asarray(array)
+        if type(array) is np.memmap:
+            array = array.view(np.ndarray)
         if type(array) is not np.ndarray:
             wanted = info.wanted(batch=batch)
             raise InputError(f"{what}: got {type(array).__name__}, expected {wanted}; pass a plain numpy array")
-        found, bounds = array.shape[1:] if batch else array.shape, self._ranges.get(info.name)
+        found = array.shape[1:] if batch else array.shape
         if (batch and not array.ndim) or (found != info.shape and not _fits(found, info.shape)):
             wanted = info.wanted(batch=batch)
             raise InputError(f"{what}: got shape {array.shape}, expected {wanted}; resize or reshape first")
-        if array.dtype == info.dtype:
-            if not array.size or (not bounds and (array.dtype.kind != "f" or np.isfinite(array).all())):
-                return array
-            if bounds and array.min() >= bounds[0] and array.max() <= bounds[1]:  # false for a NaN
-                return array
-        raise InputError(f"{what}: {self._complaint(array, info, batch=batch)}")
+        if array.dtype != info.dtype:
+            raise InputError(f"{what}: {self._complaint(array, info, batch=batch)}")
+        if not batch:  # rows are looked at a run at a time
+            self._check_values(array, info, batch=batch)
+        return array
+
+    def _check_values(self, array: Array, info: TensorInfo, *, batch: bool) -> None:
+        bounds = self._ranges.get(info.name)
+        if not array.size or (not bounds and (array.dtype.kind != "f" or np.isfinite(array).all())):
+            return
+        if bounds and array.min() >= bounds[0] and array.max() <= bounds[1]:  # false for a NaN
+            return
+        raise InputError(f"input '{info.name}': {self._complaint(array, info, batch=batch)}")
 
     def _complaint(self, array: Array, info: TensorInfo, *, batch: bool) -> str:
         """What is wrong with an array of the right shape."""
@@ -645,12 +966,14 @@ class Predictor:
         return f"got dtype {array.dtype}, expected {wanted}; {hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, self._arguments
+        if self._closed:
+            raise UsageError(f"this predictor of {self.file.path} was closed, so it cannot be pickled; open another")
+        return _reopen, (self._path, self.file, tuple(self.settings), self.min_confidence)
 
     def _after_fork(self) -> None:
         """In a forked child: a session of several threads has lost them, so the next call opens another."""
         self._opening = threading.Lock()
-        if self._threads > 1:
+        if self.settings.threads > 1 and self._session is not None:
             import ctypes
 
             # Never freed: its destructor would wait for the lost threads, even at the child's exit.
@@ -667,12 +990,18 @@ def _is_yes(scores: Array, axis: int = -1) -> Any:
     return (scores >= 0.5).any(axis=axis).astype(np.int64)
 
 
+def _release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version, to be compared."""
+    numbers = ["".join(c for c in part if c.isdigit()) for part in version.split(".")[:2]]
+    return tuple(int(number or 0) for number in numbers)
+
+
 def _covers(bounds: tuple[float, float], dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "iu" and bounds[0] <= np.iinfo(dtype).min and bounds[1] >= np.iinfo(dtype).max
 
 
 def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
-    return len(found) == len(shape) and all(size in (None, is_) for is_, size in zip(found, shape, strict=True))
+    return len(found) == len(shape) and all(size in (None, found[at]) for at, size in enumerate(shape))
 
 
 def _filled(rows: Array, size: int) -> Array:
@@ -682,31 +1011,52 @@ def _filled(rows: Array, size: int) -> Array:
     return np.ascontiguousarray(rows)
 
 
+def _address(array: Array) -> int:
+    # Not array.ctypes, which imports ctypes: 2 ms of a start, and not to be had while the interpreter shuts down.
+    return int(array.__array_interface__["data"][0])
+
+
 class _Bound:
     """One thread's input and output buffers, bound to the session once; of a fixed batch, one row fills it all."""
 
-    __slots__ = ("binding", "buffers", "dtype", "look_at_values", "outputs", "row", "rows", "run", "scores", "shape")
+    __slots__ = ("_public", "binding", "buffers", "dtype", "outputs", "row", "rows", "run", "scores",
+                 "shape")  # fmt: skip
 
-    def __init__(self, predictor: Predictor, session: ort.InferenceSession) -> None:
-        self.binding, self.run = session.io_binding(), session.run_with_iobinding
+    def __init__(
+        self, predictor: Predictor, session: ort.InferenceSession, shapes: Mapping[str, tuple[Any, ...]]
+    ) -> None:
+        binding = session.io_binding()
         size = predictor.batch or 1
         self.buffers = []  # what the runtime writes into has to stay
         self.rows, self.outputs = {}, {}
         for info in predictor.inputs:
-            array = info.zeros(size)
-            self.binding.bind_input(info.name, "cpu", 0, info.dtype.type, array.shape, array.ctypes.data)
+            array = np.zeros((size, *shapes[info.name]), info.dtype)
+            binding.bind_input(info.name, "cpu", 0, info.dtype.type, array.shape, _address(array))
             self.buffers.append(array)
             self.rows[info.name] = array if size > 1 else array[0, ...]
         for info in predictor.outputs:
-            array = info.zeros(size)
-            self.binding.bind_output(info.name, "cpu", 0, info.dtype.type, array.shape, array.ctypes.data)
+            array = np.zeros((size, *shapes[info.name]), info.dtype)
+            binding.bind_output(info.name, "cpu", 0, info.dtype.type, array.shape, _address(array))
             self.buffers.append(array)
             self.outputs[info.name] = array[0, ...]
         self.scores: Any = self.outputs.get(predictor._scores)  # noqa: SLF001 - same module
         first = predictor.inputs[0]
         self.row, self.dtype = self.rows[first.name], first.dtype
-        self.shape = first.shape if len(self.rows) == 1 else None
-        self.look_at_values = first.dtype.kind == "f" or first.name in predictor._ranges  # noqa: SLF001 - same module
+        looked_at = first.dtype.kind == "f" or first.name in predictor._ranges  # noqa: SLF001 - same module
+        self.shape = first.shape if len(self.rows) == 1 and not looked_at else None
+        self._public = session, binding
+        # What run_with_iobinding(binding) calls after a look at its arguments, which a 10 us model pays with 4 %. Both
+        # attributes have been there from onnxruntime 1.7 to 1.31; without them, or if they change, the public way is
+        # taken (see Predictor._run_one).
+        self.run = getattr(getattr(session, "_sess", None), "run_with_iobinding", None) or self._not_there
+        self.binding = getattr(binding, "_iobinding", None)
+
+    def _not_there(self, *_: object) -> None:
+        raise AttributeError
+
+    def run_publicly(self) -> None:
+        session, binding = self._public
+        session.run_with_iobinding(binding)
 
     def fill(self, given: dict[str, Array]) -> None:
         for name, array in given.items():
@@ -714,25 +1064,56 @@ class _Bound:
 
 
 class _Free:
-    """The same for a model whose inputs or outputs have no fixed size: nothing can be bound."""
+    """The same for a model whose inputs or outputs have no fixed size: buffers for each shape that was met.
+
+    What comes out is only known after a run, so the first row of a shape goes without. Only the last few shapes are
+    kept.
+    """
 
     dtype = shape = row = binding = None
-    look_at_values = True
 
     def __init__(self, predictor: Predictor, session: ort.InferenceSession) -> None:
         self._session, self._names, self._size = session, predictor.output_names, predictor.batch or 1
         self._scores = predictor._scores  # noqa: SLF001 - same module
+        self._predictor = weakref.proxy(predictor)  # which holds this
+        self._known: dict[tuple[tuple[int, ...], ...], _Bound] = {}
+        self._at: tuple[tuple[int, ...], ...] = ()
         self._given: dict[str, Array] = {}
+        self._bindable = True
         self.outputs: dict[str, Array] = {}
         self.scores: Any = None
 
     def fill(self, given: dict[str, Array]) -> None:
-        self._given = {name: _filled(array[np.newaxis], self._size) for name, array in given.items()}
+        self._at = tuple(array.shape for array in given.values())
+        self._given = given
+        if bound := self._known.get(self._at):
+            bound.fill(given)
 
-    def run(self, _: None) -> None:
-        answers = self._session.run(self._names, self._given)
-        self.outputs = {name: answer[0, ...] for name, answer in zip(self._names, answers, strict=True)}
+    def run(self, *_: object) -> None:
+        if bound := self._known.get(self._at):
+            try:
+                bound.run_publicly()
+            except Exception:  # noqa: BLE001 - its outputs have another shape than last time, or it fails anyway
+                self._bindable = False
+                self._known.clear()
+            else:
+                self.outputs, self.scores = bound.outputs, bound.scores
+                return
+        self.run_publicly()
+
+    def run_publicly(self) -> None:
+        rows = {name: _filled(array[np.newaxis], self._size) for name, array in self._given.items()}
+        answers = self._session.run(self._names, rows)
+        self.outputs = {name: answers[at][0, ...] for at, name in enumerate(self._names)}
         self.scores = self.outputs.get(self._scores)
+        if self._bindable:
+            shapes = {name: array.shape for name, array in (*self._given.items(), *self.outputs.items())}
+            while len(self._known) >= _SHAPES_KEPT:
+                del self._known[next(iter(self._known))]
+            try:
+                self._known[self._at] = _Bound(self._predictor, self._session, shapes)
+            except Exception:  # noqa: BLE001 - a type or an empty shape that cannot be bound; it goes without
+                self._bindable = False
 
 
 # Predictors of this process, so that a forked child can open its own sessions.
@@ -747,9 +1128,38 @@ def _reset_in_child() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_in_child)
 
+_EXITING = False
+_WAIT_FOR_CALLS = 5.0  # seconds
 
-def _reopen(path: str, kind: str | None, threads: int) -> Predictor:
-    return Predictor(path, kind=kind, threads=threads)
+
+def _before_exit() -> None:
+    """Keep daemon threads out of the runtime while the interpreter shuts down.
+
+    A daemon thread that comes back from a run then is ended by Python (before 3.14) within the runtime's C++ code,
+    which aborts the process. So their next call waits for ever, and calls under way are waited for.
+    """
+    global _EXITING  # noqa: PLW0603 - the interpreter ends once
+    _EXITING = True
+    for predictor in list(_LIVE):
+        predictor._local = threading.local()  # noqa: SLF001 - same module
+    end = time.monotonic() + _WAIT_FOR_CALLS
+    mine, files = threading.get_ident(), ("predictor.py", "onnxruntime_inference_collection.py")
+    while time.monotonic() < end:
+        tops = [frame.f_code.co_filename for at, frame in sys._current_frames().items() if at != mine]  # noqa: SLF001
+        if not any(name.endswith(files) for name in tops):
+            return
+        time.sleep(0.001)
+
+
+atexit.register(_before_exit)
+
+
+def _reopen(path: str, file: ModelFile, settings: tuple[Any, ...], min_confidence: float | None) -> Predictor:
+    """A pickled predictor on the other side, of the very same file."""
+    opened = Predictor(path, kind=file.kind, settings=RuntimeSettings(*settings), min_confidence=min_confidence)
+    if opened.file.sha256 != file.sha256:
+        raise CorruptArtifactError(f"{path} is another file by now than the one that was pickled; open it anew")
+    return opened
 
 
 # Where a tensor can hide in a model: {message: {field number: message of that field}}. Numbers from onnx.proto3.

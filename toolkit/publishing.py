@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,19 @@ from toolkit.predictor import MANIFEST_NAME, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["replace_manifest", "staged_folder", "storage_error", "write_atomic"]
+__all__ = ["replace_manifest", "staged_file", "staged_folder", "storage_error", "write_atomic"]
 
+_IN_THE_WAY = frozenset(
+    {
+        errno.EBUSY,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ENOTDIR,
+        errno.ENOTEMPTY,
+        errno.EXDEV,
+    }
+)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -37,39 +49,77 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     Raises:
         UsageError, StorageError: it cannot be written; an earlier file is untouched.
     """
+    with staged_file(path, data):
+        pass
+
+
+@contextmanager
+def staged_file(path: Path, data: bytes | str, *, family: str = "") -> Iterator[Path]:
+    """A file that is written beside its place at once, takes it when the block ends well, and else vanishes.
+
+    Until then its name is .FAMILY.HEX.part, which tells what a killed run left.
+
+    Args:
+        path: the place.
+        data: what to write.
+        family: a name that several files of one run share; by default the file's own.
+
+    Yields:
+        Where it is for now.
+
+    Raises:
+        UsageError, StorageError: it cannot be written; an earlier file is untouched.
+    """
     payload = data.encode() if isinstance(data, str) else data
     if path.is_dir():
         raise UsageError(f"{path} is a folder, expected a file to write; give a name in it")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{family or path.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise storage_error(error, path) from error
+        with _naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+        yield temporary
+        with _naming(path):
+            temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of the file system as ours, about this path."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+Replaceable = Callable[[Path, Path], None]
+"""Takes a folder that is not empty, and the path that errors call it by; raises UsageError if it must stay."""
+
+
+@contextmanager
+def staged_folder(target: Path, *, replaceable: Replaceable | None = None) -> Iterator[Path]:
     """An empty staging folder that takes the target's place when the block ends well, and vanishes when it does not.
 
-    What else is in the target then moves over: everything but `OWN_FILES`, as it is at that moment.
+    Of an artifact, what else is in the target then moves over: everything but `OWN_FILES`, as it is at that moment.
 
     Args:
-        target: the artifact folder; it need not exist.
+        target: the folder; it need not exist.
+        replaceable: for what is not an artifact: tells of an earlier folder whether it may go as a whole, since nothing
+            moves over then. Asked before the work, and again once the folder is out of the way; if it must stay by
+            then, it comes back.
 
     Raises:
-        UsageError: target is a file, a folder that is no artifact, cannot be written or renamed, or is in use by
-            another run.
+        UsageError: target is a file, a folder that is no artifact (or must stay), cannot be written or renamed, or is
+            in use by another run.
         StorageError: the disk is full or fails; the earlier folder is whole.
     """
-    target = _checked_target(target)
+    target = _checked_target(target, replaceable or _check_artifact)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):
@@ -84,12 +134,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
                 staging.mkdir()
                 yield staging
                 _sync(staging)
-                if target.is_dir():
-                    _carry_over(target, staging, OWN_FILES)
-                    shutil.copystat(target, staging)
-                _swap(staging, target)
-                if staging.is_dir():  # now the earlier folder: what was added to it since, while we linked the rest
-                    _carry_over(staging, target, OWN_FILES)
+                _put_in_place(staging, target, replaceable)
             finally:
                 _remove(staging)
     except ToolkitError:
@@ -98,6 +143,25 @@ def staged_folder(target: Path) -> Iterator[Path]:
         raise StorageError(f"could not write {target}: {error}; what was there before is untouched") from error
     except OSError as error:
         raise storage_error(error, target) from error
+
+
+def _put_in_place(staging: Path, target: Path, replaceable: Replaceable | None) -> None:
+    if target.is_dir():
+        if replaceable is None:
+            _carry_over(target, staging, OWN_FILES)
+        shutil.copystat(target, staging)
+    _swap(staging, target)
+    if not staging.is_dir():
+        return
+    # Now staging is the earlier folder, and may hold what came into it while we worked.
+    if replaceable is None:
+        _carry_over(staging, target, OWN_FILES)
+    elif any(staging.iterdir()):
+        try:
+            replaceable(staging, target)
+        except ToolkitError:
+            _swap(staging, target)
+            raise
 
 
 def replace_manifest(target: Path, earlier: bytes, text: str) -> None:
@@ -138,7 +202,15 @@ def storage_error(error: OSError, path: Path | None = None) -> ToolkitError | OS
         return UsageError(f"cannot {verb} {where}: {os.strerror(error.errno or 0)}; choose another path")
     if path is not None and error.errno == errno.ENOENT:  # without a path of ours it may be a file that was to be read
         return UsageError(f"cannot write {where}: {os.strerror(error.errno)}; choose another path")
-    if error.errno in (errno.EBUSY, errno.EXDEV, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+    if error.errno in (
+        errno.EBUSY,
+        errno.EXDEV,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ENOTEMPTY,
+    ):
         return UsageError(f"cannot use {where}: {os.strerror(error.errno or 0)}; choose another path")
     return error
 
@@ -163,14 +235,14 @@ OWN_FILES = frozenset(
 )
 
 
-def _checked_target(target: Path) -> Path:
+def _checked_target(target: Path, replaceable: Replaceable) -> Path:
     """The folder's absolute path, if a run may replace it: known before the work, not after it."""
     try:
         target = Path(os.path.abspath(target))  # noqa: PTH100 - resolve() would replace a link by what it points to
         if target.is_symlink():
             target = target.resolve()
         if target.exists() and not target.is_dir():
-            raise UsageError(f"{target} is a file, expected a folder for the artifact; choose another --output")
+            raise UsageError(f"{target} is a file, expected a folder to write; choose another --output")
         if target.resolve() in (here := Path.cwd(), *here.parents):
             raise UsageError(
                 f"{target} is the current folder or above it, and publishing replaces the folder; run from outside it, "
@@ -182,14 +254,20 @@ def _checked_target(target: Path) -> Path:
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         raise UsageError(f"cannot use {target}: {error}; choose another --output") from error
     if occupied:
-        try:
-            read_manifest(str(target), older=True)
-        except ToolkitError as error:
-            raise UsageError(
-                f"{target} is neither empty nor an artifact of this toolkit that may be replaced "
-                f"({str(error).split(';')[0]}); choose another --output"
-            ) from error
+        replaceable(target, target)
     return target
+
+
+def _check_artifact(folder: Path, shown: Path) -> None:
+    try:
+        manifest = read_manifest(str(folder), older=True)
+    except ToolkitError as error:
+        raise UsageError(
+            f"{shown} is neither empty nor an artifact of this toolkit that may be replaced "
+            f"({str(error).split(';')[0]}); choose another --output"
+        ) from error
+    if manifest.get("bundle"):
+        raise UsageError(f"{shown} is a bundle for a device, which no artifact replaces; choose another --output")
 
 
 def _check_inside(target: Path) -> None:

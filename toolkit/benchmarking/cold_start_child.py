@@ -21,7 +21,7 @@ import numpy as np
 
 STAMPS.append(monotonic_ns())
 
-from toolkit.predictor import Predictor
+from toolkit.predictor import Predictor, RuntimeSettings
 
 STAMPS.append(monotonic_ns())
 
@@ -30,7 +30,7 @@ import onnxruntime  # noqa: F401, TID253 - timed
 
 STAMPS.append(monotonic_ns())
 
-predictor = Predictor(model, threads=int(threads))
+predictor = Predictor(model, settings=RuntimeSettings(threads=int(threads)))
 STAMPS.append(monotonic_ns())
 
 rows = {

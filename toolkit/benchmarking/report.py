@@ -34,7 +34,7 @@ from toolkit.benchmarking.latency import (
 )
 from toolkit.benchmarking.rounds import NOISE_BOUND, Measurement, run_rounds
 from toolkit.errors import InputError, UsageError
-from toolkit.predictor import ModelFile, Predictor, model_files
+from toolkit.predictor import ModelFile, Predictor, RuntimeSettings, model_files
 from toolkit.progress import silent_step
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class _Subject:
         self.sha256, self.size = hashlib.sha256(data).hexdigest(), len(data)
         self.latency: dict[int, Measurement[tuple[int, ...]]] = {}
         self.batches: dict[tuple[int, int], Measurement[tuple[int, ...]]] = {}
-        predictors = {threads: Predictor(file.path, threads=threads) for threads in counts}
+        predictors = {threads: Predictor(file.path, settings=RuntimeSettings(threads=threads)) for threads in counts}
         self.predictor = predictors[settings.threads]
         self.free = settings.free_size or FREE_SIZE
         self.inputs = tuple(

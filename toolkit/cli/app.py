@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__
-from toolkit.cli import bench, data, export, inspect, predict, run, train, tune, verify
+from toolkit.cli import bench, bundle, data, export, inspect, predict, run, train, tune, verify, verify_bundle
 
 app = typer.Typer(
     name="toolkit",
@@ -31,6 +31,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "predict": (predict.predict, "Say what is in images"),
     "inspect": (inspect.inspect, "What is in a model: layers, sizes, contract, saturation, a picture"),
     "bench": (bench.bench, "Latency, throughput, cold start, memory on this machine"),
+    "bundle": (bundle.bundle, "All that a device needs in one folder, zip file or wheel"),
+    "verify-bundle": (verify_bundle.verify_bundle, "Check a bundle and its signature from the outside"),
 }
 
 

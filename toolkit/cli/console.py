@@ -33,8 +33,9 @@ def print_table(
     *,
     to_stderr: bool = False,
     fold_first: bool = False,
+    left: int = 1,
 ) -> None:
-    """A table; the first column is left-aligned, the others right-aligned.
+    """A table; the first column (or the first few: `left`) is left-aligned, the others right-aligned.
 
     Where it is too wide for the terminal the first column stays whole and the others are folded, or the other way.
     """
@@ -45,7 +46,7 @@ def print_table(
 
     table = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=(index == 0) != fold_first)
+        table.add_column(column, justify="left" if index < left else "right", no_wrap=(index == 0) != fold_first)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # as it is: a file name may look like rich's markup
     console = Console(stderr=to_stderr, highlight=False)

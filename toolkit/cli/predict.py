@@ -72,9 +72,9 @@ def predict(
         from toolkit.cli.defaults import default_artifact
 
         model = default_artifact()
-    from toolkit.predictor import Predictor
+    from toolkit.predictor import Predictor, RuntimeSettings
 
-    predictor = Predictor(model, kind=kind, threads=threads)
+    predictor = Predictor(model, kind=kind, settings=RuntimeSettings(threads=threads))
     if top is not None:
         _check_top(predictor, top)
     failures: list[int] = []
@@ -158,7 +158,8 @@ def _print_lines(file: "Given", batch: "PredictionBatch") -> None:
             "index": index,
             "label": answer.label,
             "class_name": answer.class_name,
-            "probability": answer.probability,
+            "confidence": answer.confidence,
+            "margin": answer.margin,
             "probabilities": None if answer.label is None else answer.probabilities.tolist(),
         }
         if answer.logits is not None:
@@ -196,11 +197,11 @@ def _print_people(
             order = np.argsort(-answer.probabilities, kind="stable")[1:top]
             others = ", ".join(f"{names[label]} {answer.probabilities[label]:.4f}" for label in order)
             shown = _shown(name)
-            row = [shown, str(answer.label), names[answer.label], f"{answer.probability:.4f}"]
+            row = [shown, str(answer.label), names[answer.label], f"{answer.confidence:.4f}"]
             rows.append([*row, others] if top > 1 else row)
     if not found:
         return  # each file's error is said
-    columns = ["file", "label", "class", "probability", *(["then"] if top > 1 else [])]
+    columns = ["file", "label", "class", "confidence", *(["then"] if top > 1 else [])]
     title = f"{predictor.file.path} ({predictor.file.kind})"
     total = sum(map(len, found))
     print_table(title, columns, rows)
@@ -216,7 +217,7 @@ def _print_people(
     typer.echo(f"... and {total - len(rows):,} more rows (--all shows each, --json gives each as a line)\n")
     print_table(
         f"All {total:,} rows",
-        ("class", "rows", "share", "mean probability"),
+        ("class", "rows", "share", "mean confidence"),
         summary,
     )
 

@@ -30,6 +30,7 @@ from toolkit import predictor
 from toolkit.emulation import child, emulator, store
 from toolkit.emulation import root as roots
 from toolkit.emulation.board import make_board
+from toolkit.emulation.starting import environment, python_command
 from toolkit.errors import CpuError, MissingError
 from toolkit.publishing import storage_error
 
@@ -297,20 +298,15 @@ class _Pool:
             "runs": started.runs,
         }
         job.write_text(json.dumps(content), encoding="utf-8")
-        command = [str(machine.python), "-I", "-S", "-B", str(self.scratch / "child.py"), str(job)]
-        if machine.cpu is not None:
-            board = str(self.scratch / f"board-{started.place}")
-            command = [machine.program, "-L", board, "-cpu", machine.cpu.model, *command]
-        environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "ORT_DISABLE_TELEMETRY": "1"}
-        if machine.system is None and "LD_LIBRARY_PATH" in os.environ:  # this interpreter may need it
-            environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+        board = self.scratch / f"board-{started.place}"
+        command = python_command(machine, board, ["-I", "-S", "-B", str(self.scratch / "child.py"), str(job)])
         with (self.scratch / f"errors-{name}.txt").open("w+", errors="replace") as errors:
             with self.lock:
                 if self.failed:
                     return
                 process = subprocess.Popen(
                     command,
-                    env=environment,
+                    env=environment(machine),
                     cwd=self.scratch,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
