@@ -6,8 +6,10 @@
     PACKAGE.classify(image)               # the label alone, by the shortest path
 
 One predictor is behind all of them, `shared_predictor()`: opened at the first call, with every file of this package
-held against its hash, for all threads, and usable after a fork. `PACKAGE.predictor` is the module with `Predictor` and
-the errors. ``python -m PACKAGE --selftest`` says whether this installation answers as it should on this device.
+held against its hash, for all threads, and usable after a fork. Its class and the errors are in the module
+`PACKAGE.predictor`. Whether this installation answers as it should on this device is said by:
+
+    python -m PACKAGE --selftest
 """
 
 from __future__ import annotations
