@@ -123,7 +123,14 @@ def steady(ours: Spec, plan: Plan) -> dict[str, Any]:
 
 def batches(ours: Spec, plan: Plan) -> dict[str, Any]:
     """Resident memory over batches of random sizes, the same for all."""
-    specs = _specs(ours, {OURS: {}, "arena": {"arena": True}, "batch_rows 32": {"batch_rows": 32}})
+    chosen = {
+        OURS: {},
+        "memory_pattern off": {"memory_pattern": False},
+        "arena": {"arena": True},
+        "arena, memory_pattern off": {"arena": True, "memory_pattern": False},
+        "batch_rows 32": {"batch_rows": 32},
+    }
+    specs = _specs(ours, chosen)
     specs |= {
         PLAIN: replace(ours, engine="onnxruntime", settings={}),
         "onnxruntime, without arena": replace(ours, engine="onnxruntime", settings={"enable_cpu_mem_arena": False}),
