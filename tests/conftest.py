@@ -94,3 +94,21 @@ def trained(whole_run: tuple[Path, Finished]) -> Path:
     folder, finished = whole_run
     assert finished.code == 0, finished.err
     return folder
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """One bundle in its three forms; tests that change one copy it first."""
+
+    folder: Path
+    zip: Path
+    wheel: Path
+
+
+@pytest.fixture(scope="session")
+def bundles(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """Made of the small artifact by the installed command."""
+    place = tmp_path_factory.mktemp("bundles")
+    done = toolkit("bundle", trained, "-o", place / "device", "--zip", "--wheel")
+    assert done.code == 0, done.err
+    return Bundles(place / "device", place / "device.zip", next(place.glob("*.whl")))

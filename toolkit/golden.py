@@ -30,6 +30,7 @@ import numpy as np
 from toolkit.errors import CorruptArtifactError
 from toolkit.predictor import LOGITS, PROBABILITIES, Predictor
 from toolkit.verification.cpus import largest_difference
+from toolkit.verification.gates import Limits
 from toolkit.verification.parity import DECISIONS, decisions, margins, scale_of
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.artifact import TensorContract
-    from toolkit.verification.gates import Limits
 
-__all__ = ["FORMAT", "SURE", "FileVectors", "GoldenVectors", "dump", "load", "make_golden", "reduced"]
+__all__ = ["FORMAT", "SURE", "FileVectors", "GoldenVectors", "dump", "load", "make_golden", "on_outputs", "reduced"]
 
 FORMAT = 1
 ROWS, LEAST_ROWS = 32, 2
@@ -201,6 +201,28 @@ def reduced(golden: GoldenVectors, file: str, name: str | None = None) -> Golden
         found = ", ".join(golden.files) or "none"
         raise CorruptArtifactError(f"the golden vectors know {found}, not {file}; export the artifact again")
     return dataclasses.replace(golden, files={name or file: golden.files[file]})
+
+
+def on_outputs(golden: GoldenVectors, file: str, path: Path) -> GoldenVectors:
+    """The same with a file's outputs to compare in place of what goes into their softmax.
+
+    For a form of the file that nothing can be read from but its outputs. Where these are exact already, nothing
+    changes; else the softmax rounds, and they may be as far off as on another CPU.
+
+    Args:
+        golden: of an artifact.
+        file: which file's part changes.
+        path: of that file, which gives the outputs.
+    """
+    vectors = golden.files[file]
+    if all(name == tensor for name, tensor in vectors.tensors.items()):
+        return golden
+    predictor = Predictor(path)
+    decides = any(task in DECISIONS for task in predictor.task_of.values())
+    tolerance = largest_difference(predictor.file.kind, Limits(), exact=vectors.exact, decides=decides)
+    names = {name: name for name in predictor.task_of}
+    changed = FileVectors(names, _one_by_one(predictor, golden.inputs), exact=False, tolerance=tolerance)
+    return dataclasses.replace(golden, files={**golden.files, file: changed})
 
 
 def make_golden(

@@ -54,8 +54,18 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 @contextmanager
-def staged_file(path: Path, data: bytes | str) -> Iterator[None]:
+def staged_file(path: Path, data: bytes | str, *, family: str = "") -> Iterator[Path]:
     """A file that is written beside its place at once, takes it when the block ends well, and else vanishes.
+
+    Until then its name is .FAMILY.HEX.part, which tells what a killed run left.
+
+    Args:
+        path: the place.
+        data: what to write.
+        family: a name that several files of one run share; by default the file's own.
+
+    Yields:
+        Where it is for now.
 
     Raises:
         UsageError, StorageError: it cannot be written; an earlier file is untouched.
@@ -63,7 +73,7 @@ def staged_file(path: Path, data: bytes | str) -> Iterator[None]:
     payload = data.encode() if isinstance(data, str) else data
     if path.is_dir():
         raise UsageError(f"{path} is a folder, expected a file to write; give a name in it")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{family or path.name}.{secrets.token_hex(4)}.part")
     try:
         with _naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +81,7 @@ def staged_file(path: Path, data: bytes | str) -> Iterator[None]:
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
-        yield
+        yield temporary
         with _naming(path):
             temporary.replace(path)
     finally:

@@ -89,8 +89,10 @@ def gather(
         raise UsageError(f"{folder} is a bundle already; give the artifact that it was made of, or copy it as it is")
     source = _chosen(folder, kind)
     if GOLDEN not in manifest.files:
+        method = f" --quantize={manifest.quantization.recipe['method']}" if manifest.quantization else ""
         raise MissingError(
             f"{folder} has no {GOLDEN}, by which a device tests itself; export it again: toolkit export {folder}"
+            + method
         )
     record = manifest.files[source]
     model = read_checked(str(folder / source), record.sha256)
@@ -100,6 +102,7 @@ def gather(
     if form == "ort":
         name = f"{source.removesuffix('.onnx')}.ort"
         record, model, files[OPERATORS] = _as_ort(record, model)
+        vectors = golden.on_outputs(vectors, source, folder / source)  # no output can be added to that format
     files[name] = model
     files[GOLDEN] = golden.dump(golden.reduced(vectors, source, name))
     glibc, features = requirements.glibc(target), requirements.cpu_features(target)
@@ -149,8 +152,8 @@ def _as_ort(record: FileRecord, model: bytes) -> tuple[FileRecord, bytes, bytes]
         ) from error
     data, operators = to_ort(model)
     lowest = max(record.onnxruntime or LOWEST_RUNTIME, LOWEST_RUNTIME, key=_release)
-    written = dataclasses.replace(_record(record.kind, data), onnxruntime=lowest)
-    return written, data, operators.encode()
+    written = dataclasses.replace(_record(record.kind, data), opset=record.opset, ir_version=record.ir_version)
+    return dataclasses.replace(written, onnxruntime=lowest), data, operators.encode()
 
 
 def _release(text: str) -> tuple[int, ...]:

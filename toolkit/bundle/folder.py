@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -37,10 +38,13 @@ def publish(
         UsageError: the target is something else, holds other files, or is in use by another command.
         StorageError: the disk is full or fails.
     """
-    with ExitStack() as archive_files:
-        for path, data in beside.items():
-            archive_files.enter_context(staged_file(path, data))
+    with ExitStack() as staged:
+        family = target.name
+        mine = {staged.enter_context(staged_file(path, data, family=family)).name for path, data in beside.items()}
         with staged_folder(target, replaceable=_check_earlier) as staging:
+            for file in staging.parent.iterdir():
+                if re.fullmatch(rf"\.{re.escape(family)}\.[0-9a-f]{{8}}\.part", file.name) and file.name not in mine:
+                    file.unlink(missing_ok=True)  # a killed run's
             for name, data in files.items():
                 (staging / name).write_bytes(data)
             try:

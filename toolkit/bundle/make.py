@@ -1,8 +1,10 @@
-"""An artifact made into a bundle: gathered, signed, packed, opened once, and only then published."""
+"""An artifact made into a bundle: gathered, signed, packed, put to its own self-test, and only then published."""
 
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from toolkit.bundle import archives, readme, signing, wheel
 from toolkit.bundle.contents import Contents, gather
 from toolkit.bundle.folder import check_beside, publish
-from toolkit.bundle.layout import MODEL_LICENCE, README, SIGNATURE, SUMS, what_is
-from toolkit.errors import CorruptArtifactError, UsageError
+from toolkit.bundle.layout import MODEL_LICENCE, PREDICTOR, README, SIGNATURE, SUMS, what_is
+from toolkit.errors import CorruptArtifactError, GateError, UsageError
 from toolkit.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Made:
 
 
 def make_bundle(artifact: Path, output: Path, options: BundleOptions) -> Made:
-    """Make a bundle of an artifact, and open it once before it is published.
+    """Make a bundle of an artifact; it is published if it passes its own self-test.
 
     The same artifact, options and toolkit give the same bytes, but for signatures.
 
@@ -102,6 +104,7 @@ def make_bundle(artifact: Path, output: Path, options: BundleOptions) -> Made:
         UsageError: an option that makes no sense, or a place where something else is.
         MissingError: see `gather`; or model-signing is not installed.
         ModelError, CorruptArtifactError: see `gather`, and `toolkit.predictor.Predictor`.
+        GateError: its self-test fails.
         StorageError: the disk is full or fails.
     """
     if options.key is not None:
@@ -120,7 +123,7 @@ def make_bundle(artifact: Path, output: Path, options: BundleOptions) -> Made:
     beside = _archives(output, contents, files, options)
     for path in beside:
         check_beside(path)
-    publish(output, files, {path: data for path, (data, _) in beside.items()}, lambda folder: _open(folder, contents))
+    publish(output, files, {path: data for path, (data, _) in beside.items()}, lambda folder: _try(folder, contents))
     return Made(
         output,
         tuple(_made(output / name, data, what_is(name)) for name, data in files.items()),
@@ -159,13 +162,19 @@ def _wheel(contents: Contents) -> tuple[str, bytes]:
     return wheel.build(files, manifest.name, version, bundle.onnxruntime, summary)
 
 
-def _open(folder: Path, contents: Contents) -> None:
-    """A bundle that does not open must not be published."""
+def _try(folder: Path, contents: Contents) -> None:
+    """A bundle that does not open, or fails its own self-test, must not be published."""
     bundle = contents.manifest.bundle
     assert bundle is not None  # the same
     with Predictor(folder) as predictor:
         if Path(predictor.file.path).name != bundle.model:
             raise CorruptArtifactError(f"{folder} opens {predictor.file.path}, expected {bundle.model}; report this")
+    # As on the device, but for -B, which leaves no compiled modules behind.
+    command = [sys.executable, "-B", PREDICTOR, "--selftest"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.split()).removeprefix("error: ") or f"exit code {done.returncode}"
+        raise GateError(f"the bundle is not published, as it does not pass its own self-test here: {said[:600]}")
 
 
 def _made(path: Path, data: bytes, what: str) -> MadeFile:

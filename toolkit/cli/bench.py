@@ -38,8 +38,8 @@ def bench(
     """Time a model on this machine: latency, throughput, threads, cold start, memory and size.
 
     Float32 and int8 are timed side by side in interleaved rounds, on random numbers in the range that the file names
-    (else 0 to 1, or 0 to 255 for uint8). Every sample goes into the report, which for a lone NAME.onnx is
-    NAME.bench.json beside it. A "~" marks figures whose rounds disagree by more than 10 %.
+    (else 0 to 1, or 0 to 255 for uint8). Every sample goes into the report, which for a lone NAME.onnx or
+    a bundle is NAME.bench.json beside it. A "~" marks figures whose rounds disagree by more than 10 %.
 
     \b
     Example:
@@ -84,7 +84,14 @@ def _settings(quick: bool, rounds: int | None, calls: int | None, threads: int, 
 
 
 def _default_output(artifact: Path) -> Path:
-    return artifact / "bench.json" if artifact.is_dir() else artifact.with_name(f"{artifact.stem}.bench.json")
+    from toolkit.predictor import SUMS_NAME
+
+    if not artifact.is_dir():
+        return artifact.with_name(f"{artifact.stem}.bench.json")
+    if not (artifact / SUMS_NAME).exists():
+        return artifact / "bench.json"
+    folder = artifact.resolve()  # of a bundle, in which nothing else belongs
+    return folder.with_name(f"{folder.name}.bench.json")
 
 
 def _write(report: "BenchReport", path: Path) -> None:

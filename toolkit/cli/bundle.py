@@ -44,9 +44,9 @@ def bundle(
 ) -> None:
     """Make a folder with all that a device needs: model, runtime in one file, pinned requirements, self-test, README.
 
-    Every file of the artifact that is used is checked against its sha256, and the bundle is opened once before it is
-    published. The same artifact and options give the same bytes, signatures aside. A folder with other files in it is
-    not touched. On the device:
+    Every file of the artifact that is used is checked against its sha256, and the bundle is published only if it passes
+    its own self-test here. The same artifact and options give the same bytes, signatures aside. A folder with other
+    files in it is not touched. On the device:
 
     \b
         python3 -m venv ../venv && . ../venv/bin/activate

@@ -275,7 +275,12 @@ def source_path(folder: Path, manifest: Manifest) -> Path:
 
     Raises:
         MissingError: it is not there.
+        UsageError: this is a bundle, which has none.
     """
+    if manifest.bundle is not None:
+        raise UsageError(
+            f"{folder} is a bundle for a device, without the Keras model; give the artifact it was made of"
+        )
     for name in (KERAS, KERAS_H5):
         if name in manifest.files:
             return folder / name
