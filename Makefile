@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization architectures zoo readme lock lock-device clean help
+.PHONY: demo test lint setup data reference benchmarks portability quantization architectures device zoo readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -17,6 +17,7 @@ help:
 	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
 	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
+	@echo "make device      what the device side costs, beside the bare runtime and beside LiteRT (fetches what that takes)"
 	@echo "make zoo         many kinds of Keras models, trained and opened from files"
 	@echo "make readme      write the measured figures and the command help into README.md"
 	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
@@ -71,6 +72,10 @@ quantization: setup
 architectures: setup
 	$(BIN)/python -m benchmarks.architectures --cpu
 
+# What the device side costs, beside the bare runtime and beside LiteRT: about seven minutes.
+device: setup
+	$(BIN)/python -m benchmarks.device
+
 # Many kinds of Keras models, trained and opened from each kind of file: about two minutes.
 zoo: setup
 	$(BIN)/python -m pytest -q -m zoo tests/test_zoo.py
@@ -86,6 +91,8 @@ lock:
 		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -c requirements.lock -o requirements-core.lock
+	uv pip compile benchmarks/device/litert.in --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -c requirements-core.lock -o benchmarks/device/litert.lock
 	$(MAKE) lock-device
 
 # What bundles install, for every Python and architecture; asks pip, with a network.

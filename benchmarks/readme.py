@@ -1,6 +1,6 @@
 """Writes the measured figures and the command's own help where people read them.
 
-That is README.md, between its markers, and benchmarks/ARCHITECTURES.md.
+That is README.md, between its markers, benchmarks/ARCHITECTURES.md and benchmarks/DEVICE.md.
 
     python benchmarks/readme.py              (`make readme`)
     python benchmarks/readme.py --check      exits 1 if these are not what the files say
@@ -17,15 +17,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.device.page import device_page, summary
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 ARCHITECTURES = ROOT / "benchmarks" / "ARCHITECTURES.md"
+DEVICE = ROOT / "benchmarks" / "DEVICE.md"
 
 
 def main() -> int:
     """Write or check; the exit code."""
-    pages = {README: render(README.read_text(encoding="utf-8")), ARCHITECTURES: architectures_page()}
+    measured = _load(RESULTS / "device.json")
+    pages = {
+        README: render(README.read_text(encoding="utf-8")),
+        ARCHITECTURES: architectures_page(),
+        DEVICE: device_page(measured, machine(measured["host"]), _table),
+    }
     for path, current in pages.items():
         if "--check" not in sys.argv[1:]:
             path.write_text(current, encoding="utf-8")
@@ -41,6 +49,7 @@ def render(text: str) -> str:
         "accuracy": accuracy(),
         "latency": latency(),
         "overhead": overhead(),
+        "device": summary(_load(RESULTS / "device.json")),
         "setup": setup(),
         "demo": demo(),
         "portability": portability(),

@@ -1,0 +1,1 @@
+"""What the device side costs, part by part; `python -m benchmarks.device`."""

@@ -1,0 +1,94 @@
+"""Environments as devices have them: numpy and one runtime, from locked versions, kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.device.common import ROOT, clean_environment, note
+from toolkit.cache import cache_root
+from toolkit.errors import MissingError
+
+__all__ = ["environment", "installed", "litert_requirements", "onnxruntime_requirements"]
+
+LOCK = ROOT / "requirements-core.lock"
+LITERT_LOCK = Path(__file__).with_name("litert.lock")
+FINISHED = ".finished"
+
+
+def onnxruntime_requirements() -> str:
+    """What the device needs of requirements-core.lock: onnxruntime and whatever it requires, numpy among it."""
+    entries = _entries(LOCK)
+    wanted, found = ["onnxruntime"], {}
+    while wanted:
+        name = wanted.pop()
+        if name in found or name not in entries:
+            continue
+        found[name] = entries[name]
+        required = [text for text in importlib.metadata.requires(name) or [] if "extra ==" not in text]
+        wanted += [_normalized(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in required]
+    return "".join(found[name] for name in sorted(found))
+
+
+def litert_requirements() -> str:
+    """What LiteRT takes."""
+    return LITERT_LOCK.read_text(encoding="utf-8")
+
+
+def _entries(lock: Path) -> dict[str, str]:
+    """The entries of a lock file by package; one that stands there for several Pythons has all its lines."""
+    entries: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\w)", lock.read_text(encoding="utf-8").strip()):
+        name = _normalized(re.split(r"==", entry, maxsplit=1)[0])
+        entries[name] = entries.get(name, "") + entry + "\n"
+    return entries
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def environment(name: str, requirements: str) -> str:
+    """The Python of an environment with these packages and no other, made once.
+
+    Raises:
+        MissingError: the packages cannot be installed.
+    """
+    key = hashlib.sha256(f"{sys.version}\n{sys.base_prefix}\n{requirements}".encode()).hexdigest()[:16]
+    place = cache_root() / "benchmarks" / f"{name}-{key}"
+    python = place / "bin" / "python"
+    if (place / FINISHED).is_file():
+        return str(python)
+    note(f"making the environment of {name}")
+    shutil.rmtree(place, ignore_errors=True)  # of an earlier try that was cut short
+    place.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+    locked = place / "requirements.txt"
+    locked.write_text(requirements, encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "--quiet"]
+    install = ["install", "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(locked)]
+    done = subprocess.run([*pip, *install], env=clean_environment(), check=False, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() or "pip said nothing").splitlines()[-1]
+        raise MissingError(f"the packages of {name} cannot be installed: {said}; see {locked}")
+    (place / FINISHED).touch()
+    return str(python)
+
+
+def installed(python: str) -> list[dict[str, Any]]:
+    """Each package of an environment with its version and its bytes on the disk, bytecode included."""
+    command = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=clean_environment())
+    rows = []
+    for found in importlib.metadata.distributions(path=[done.stdout.strip()]):
+        paths = {Path(os.path.realpath(str(file.locate()))) for file in found.files or []}
+        size = sum(path.stat().st_size for path in paths if path.is_file())
+        rows.append({"package": found.metadata["Name"], "version": found.version, "bytes": size})
+    return sorted(rows, key=lambda row: str(row["package"]).lower())
