@@ -18,7 +18,7 @@ import secrets
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from toolkit.errors import StorageError, ToolkitError, UsageError
 from toolkit.predictor import MANIFEST_NAME, read_manifest
@@ -26,7 +26,7 @@ from toolkit.predictor import MANIFEST_NAME, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["replace_manifest", "staged_folder", "storage_error", "write_atomic"]
+__all__ = ["atomic_file", "replace_manifest", "staged_folder", "storage_error", "write_atomic"]
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -37,18 +37,32 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     Raises:
         UsageError, StorageError: it cannot be written; an earlier file is untouched.
     """
-    payload = data.encode() if isinstance(data, str) else data
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which takes the path's place when the block ends well, and vanishes when it does not.
+
+    Errors in the block that are no OSError go through as they are.
+
+    Raises:
+        UsageError, StorageError: it cannot be written; an earlier file is untouched.
+    """
     if path.is_dir():
         raise UsageError(f"{path} is a folder, expected a file to write; give a name in it")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(payload)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        if isinstance(error, ToolkitError):
+            raise
         raise storage_error(error, path) from error
     finally:
         with suppress(OSError):
