@@ -75,7 +75,7 @@ def built(contents: Mapping[str, bytes], tmp_path_factory: pytest.TempPathFactor
 
 def test_the_same_bundle_gives_the_same_bytes(contents: Mapping[str, bytes], built: Path) -> None:
     assert built.name == f"{PACKAGE}-0.1.0-py3-none-any.whl"
-    assert _build(dict(reversed(contents.items())))[1] == built.read_bytes()
+    assert _build(dict(reversed(list(contents.items()))))[1] == built.read_bytes()
     code = "import sys, pickle; from toolkit.bundle import wheel; a = pickle.load(sys.stdin.buffer); "
     code += "sys.stdout.buffer.write(wheel.build(*a)[1])"
     arguments = (dict(contents), "fashion-mnist", "0.1.0", "1.11", "Tells clothes apart")

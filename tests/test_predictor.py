@@ -143,6 +143,16 @@ def _with(value: float) -> Any:
         (IMAGES[0].tobytes(), "got bytes"),
         (np.ma.masked_array(IMAGES[0]), "got MaskedArray"),
         (IMAGES[0].astype(object), "got dtype object"),
+        (IMAGES[0].astype(">u2"), "got dtype >u2, expected uint8"),
+        (IMAGES[0].astype(np.int8), "got dtype int8"),
+        (IMAGES[0] > 9, "got dtype bool"),
+        (IMAGES[0].astype(complex), "got dtype complex128"),
+        (IMAGES[0].astype("U3"), "got dtype <U3"),
+        (IMAGES[0].view("V1"), "got dtype |V1"),
+        (IMAGES[0].reshape(784), "got shape (784,)"),
+        (IMAGES[0][:, :, None], "got shape (28, 28, 1)"),
+        (IMAGES[0][0, 0], "got uint8"),
+        (np.empty((0, 28), np.uint8), "got shape (0, 28)"),
         (None, "got NoneType"),
     ],
 )
@@ -169,6 +179,7 @@ def test_float_models_look_for_nan(tmp_path: Path) -> None:
         (poisoned.astype(np.float64), "NaN"),
         (image.astype(np.float64), "astype.numpy.float32"),
         (IMAGES[0], "astype.numpy.float32"),
+        (image.astype(">f4"), "astype.numpy.float32"),
     ]:
         for ask in (predictor.classify, predictor.predict, lambda x: predictor.predict_batch(x[None])):
             with pytest.raises(InputError, match=says):
@@ -319,7 +330,7 @@ import toolkit.predictor
 print(sorted({name.split(".")[0] for name in set(sys.modules) - before}))
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
-    assert set(json.loads(done.stdout.replace("'", '"'))) <= {"toolkit", "threading", "__future__"}
+    assert set(json.loads(done.stdout.replace("'", '"'))) <= {"toolkit", "threading", "atexit", "__future__"}
 
 
 def test_telemetry_is_off(tmp_path: Path) -> None:
