@@ -101,8 +101,11 @@ def _beside(path: Path, family: str = "") -> Iterator[BinaryIO]:
         with _naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = temporary.open("wb")
-        with file:
+        try:
             yield file
+        finally:
+            with suppress(OSError):  # what matters was flushed; after a failure it would only fail again
+                file.close()
         with _naming(path):
             temporary.replace(path)
     finally:
