@@ -75,11 +75,15 @@ def _all_targets(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _targets(report: dict[str, Any], table: Table) -> str:
     rows = []
     for entry in _all_targets(report):
-        got = _interval(entry | {"ratio": entry["got"]}) if "low" in entry else f"{entry['got']:,.4g}"
+        got = _interval(entry | {"ratio": entry["got"]}) if "low" in entry else _plain(entry["got"])
         unit = f" {entry['unit']}" if entry["unit"] else ""
         verdict = "met" if entry["met"] else "**missed**"
         rows.append([entry["what"], f"{got}{unit}", f"{entry['most']:,g}{unit}", verdict])
     return "## Targets\n\n" + table(["", "measured", "at most", ""], rows)
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _interval(found: dict[str, float]) -> str:
@@ -88,10 +92,6 @@ def _interval(found: dict[str, float]) -> str:
 
 def _megabytes(size: float) -> str:
     return f"{size / 1e6:.1f} MB"
-
-
-def _kilobytes(size: float) -> str:
-    return f"{size / 1e3:,.0f} kB"
 
 
 def _times(found: dict[str, float]) -> list[str]:
@@ -210,7 +210,7 @@ def _settings(part: dict[str, Any], table: Table) -> str:
 
 def _sizes(part: dict[str, Any], table: Table) -> str:
     rows = [[name, f"{found['bytes']:,}", f"{found['beside_the_model']:,}"] for name, found in part["files"].items()]
-    return f"## Sizes\n\n{table(['', 'bytes', 'of them beside the model'], rows)}"
+    return f"## Sizes\n\nOf the int8 file's bundle.\n\n{table(['', 'bytes', 'of them beside the model'], rows)}"
 
 
 def _litert(report: dict[str, Any], table: Table) -> str:
