@@ -101,6 +101,7 @@ class _Trial:
         if trouble := _pip(environment, *pins):
             return _told({"what": what, "expected": 0, "as_expected": False, "error": trouble})
         done = _run([str(environment), str(self.folder / "predictor.py"), "--selftest", "--json"], self.scratch)
+        _remove(environment)
         return _told(self._row(what, done, 0))
 
     def on_releases(self) -> list[dict[str, Any]]:
@@ -125,6 +126,7 @@ class _Trial:
             return {"what": what, "expected": expected, "as_expected": False, "error": trouble}
         checked = _run([str(environment), "-m", "pip", "check", "--disable-pip-version-check"], self.scratch)
         done = _run([str(environment), "-m", self.package, "--selftest", "--json"], self.scratch)
+        _remove(environment)
         row = self._row(what, done, expected)
         row["pip_check"] = checked.stdout.strip()
         row["as_expected"] = row["as_expected"] and bool(checked.returncode) == bool(expected)
@@ -206,6 +208,11 @@ def _pip(python: Path, *arguments: str) -> str | None:
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
     done = _run(command, python.parent)
     return None if done.returncode == 0 else "pip: " + (done.stderr.strip().splitlines() or ["no word"])[-1]
+
+
+def _remove(python: Path) -> None:
+    """An environment that is no longer needed: each takes hundreds of megabytes."""
+    shutil.rmtree(python.parents[1], ignore_errors=True)
 
 
 def _silent(done: int, total: int, what: str) -> None:
