@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import REFERENCE, toolkit
+from tests.conftest import REFERENCE
 from tests.emulated import machines_or_skip
 from tests.environments import core_environment, pip_install
 from toolkit.bundle import wheel
@@ -36,12 +36,9 @@ ABOUT = f"{PACKAGE}-0.1.0.dist-info"
 
 
 @pytest.fixture(scope="module")
-def contents(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
-    """A bundle's files: of the reference model, exported anew."""
-    folder = tmp_path_factory.mktemp("artifact") / "fashion-mnist"
-    finished = toolkit("export", REFERENCE, "--quantize", "-o", folder)
-    assert finished.code == 0, finished.err
-    return gather(folder).files
+def contents() -> Mapping[str, bytes]:
+    """The files of the reference model's bundle."""
+    return gather(REFERENCE).files
 
 
 def _build(contents: Mapping[str, bytes], **changes: Any) -> tuple[str, bytes]:
