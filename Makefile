@@ -6,11 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization architectures device zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint guard guard-update setup data reference benchmarks portability quantization architectures device zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
-	@echo "make test        lint, types, import rules and all tests"
+	@echo "make test        lint, types, import rules, counted work and all tests"
+	@echo "make guard       what the single-image path costs, counted, against benchmarks/guard/bounds.toml"
+	@echo "make guard-update  the same as new bounds"
 	@echo "make setup       only the virtual environment"
 	@echo "make reference   retrain and re-export the committed artifact exported/fashion-mnist"
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
@@ -27,7 +29,7 @@ help:
 demo: setup
 	$(BIN)/toolkit run --output exported/demo
 
-test: lint
+test: lint guard
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup
@@ -35,6 +37,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Instructions, allocations, modules, nodes and bytes; no clock. Instructions only where valgrind is installed.
+guard: setup
+	$(BIN)/python -m benchmarks.guard
+
+guard-update: setup
+	$(BIN)/python -m benchmarks.guard --update
 
 setup: $(READY)
 

@@ -15,8 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["BELOW", "ENVIRONMENT", "FORMAT", "Bounds", "Figure", "Group", "Row", "judge", "load", "renewed", "save",
-           "with_environment"]  # fmt: skip
+__all__ = [
+    "BELOW",
+    "ENVIRONMENT",
+    "FORMAT",
+    "Bounds",
+    "Figure",
+    "Group",
+    "Row",
+    "judge",
+    "load",
+    "renewed",
+    "save",
+    "with_environment",
+]
 
 FORMAT = 1
 ENVIRONMENT = ("machine", "python", "build", "numpy", "onnxruntime", "valgrind")
@@ -32,11 +44,13 @@ class Figure:
     Attributes:
         measured: what it was when the bound was set.
         bound: the most that it may be.
+        margin: how far above the measured figure a new bound is set, as a share of it.
         reason: why it is that much, and what makes it grow.
     """
 
     measured: int
     bound: int
+    margin: float
     reason: str
 
 
@@ -45,12 +59,10 @@ class Group:
     """Figures that are counted together.
 
     Attributes:
-        margin: how far above the measured figure a new bound is set, as a share of it.
         same: entries of the environment that must be those of the file for the figures to be judged.
         figures: by name.
     """
 
-    margin: float
     same: tuple[str, ...]
     figures: dict[str, Figure]
 
@@ -117,18 +129,20 @@ def load(path: Path, groups: Mapping[str, object]) -> Bounds:
 
 
 def _group(name: str, data: dict[str, Any]) -> Group:
-    margin, same = float(data["margin"]), tuple(data["same"])
-    if not 0 <= margin <= LARGEST_MARGIN:
-        raise ValueError(f"margin of {name} is {margin}, expected 0 to {LARGEST_MARGIN}")
+    same = tuple(data["same"])
     if unknown := set(same) - set(ENVIRONMENT):
         raise ValueError(f"unknown in 'same' of {name}: {', '.join(sorted(unknown))}")
     figures = {}
     for key, entry in data["figures"].items():
-        figures[key] = Figure(entry["measured"], entry["bound"], entry["reason"])
-        numbers = (entry["measured"], entry["bound"])
-        if any(type(number) is not int or number < 0 for number in numbers) or not str(entry["reason"]).strip():
-            raise ValueError(f"{name}, {key}: expected two whole numbers and a reason")
-    return Group(margin, same, figures)
+        figure = Figure(entry["measured"], entry["bound"], entry.get("margin", data["margin"]), entry["reason"])
+        if any(type(number) is not int or number < 0 for number in (figure.measured, figure.bound)):
+            raise ValueError(f"{name}, {key}: expected whole numbers")
+        if not 0 <= figure.margin <= LARGEST_MARGIN:
+            raise ValueError(f"{name}, {key}: margin {figure.margin}, expected 0 to {LARGEST_MARGIN}")
+        if not str(figure.reason).strip():
+            raise ValueError(f"{name}, {key}: no reason")
+        figures[key] = figure
+    return Group(same, figures)
 
 
 def judge(bounds: Bounds, group: str, counted: Mapping[str, int], here: Mapping[str, str]) -> list[Row]:
@@ -160,30 +174,36 @@ def _verdict(number: int, bound: int) -> str:
     return "TIGHTEN" if number < BELOW * bound else "ok"
 
 
-def renewed(text: str, group: str, margin: float, counted: Mapping[str, int]) -> str:
+def renewed(text: str, name: str, group: Group, counted: Mapping[str, int]) -> str:
     """The file's text with a group's figures as they are now; reasons, comments and the order stay.
 
     Raises:
         UsageError: a figure is not written as this file writes it.
     """
-    for name, number in counted.items():
-        bound = number + math.ceil(number * margin)
-        head = re.escape(f'[{group}.figures."{name}"]')
-        pattern = re.compile(rf"(^{head}\n(?:(?!\[).*\n)*?)measured = \d[\d_]*\nbound = \d[\d_]*$", re.MULTILINE)
-        text, times = pattern.subn(rf"\g<1>measured = {number:_}\nbound = {bound:_}", text)
+    for key, number in counted.items():
+        bound = number + math.ceil(number * group.figures[key].margin)
+        head = re.escape(f'[{name}.figures."{key}"]')
+        lines = rf"(^{head}\n)measured = [\d_]+\nbound = [\d_]+$"
+        text, times = re.subn(lines, rf"\g<1>measured = {number:_}\nbound = {bound:_}", text, flags=re.MULTILINE)
         if times != 1:
-            raise UsageError(f"no lines 'measured' and 'bound' below {group}, {name}; write them in by hand")
+            raise UsageError(f"'measured' and 'bound' do not follow the head of {name}, {key}; write them in by hand")
     return text
 
 
 def with_environment(text: str, here: Mapping[str, str]) -> str:
-    """The file's text with this environment in place of its own."""
+    """The file's text with this environment in place of its own.
+
+    Raises:
+        UsageError: it is not written as this file writes it.
+    """
     head, between, rest = text.partition("[environment]\n")
     for name in ENVIRONMENT:
-        written = f'{name} = "{here[name]}"'.replace("\\", "\\\\")
-        rest, times = re.subn(rf'^{name} = ".*"$', written, rest, count=1, flags=re.MULTILINE)
-        if times != 1:
+        lines = rest.split("\n")
+        found = [at for at, line in enumerate(lines) if line.startswith(f"{name} = ")]
+        if not found:
             raise UsageError(f"no line '{name}' below [environment]; write it in by hand")
+        lines[found[0]] = f'{name} = "{here[name]}"'
+        rest = "\n".join(lines)
     return head + between + rest
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
 import subprocess
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ __all__ = ["FEW", "MANY", "Cost", "count", "figures", "read", "version", "why_no
 FEW, MANY = 30, 130  # calls; the difference is free of what the loop around them and the marks take
 SECONDS = 300  # ten times what it takes on a busy machine
 _ALLOCATING = {"malloc", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"}
+_COSTS = frozenset("0123456789+-*")  # what a line of cost begins with: its place, absolute or as a difference
 _NAME = re.compile(r"\((\d+)\)(?: (.+))?")
 _TRIGGER = "desc: Trigger: Client Request: "
 
@@ -51,13 +53,20 @@ class Cost:
         """Of all files but onnxruntime's: Python, numpy, and the C library on whoever's behalf."""
         return sum(number for name, number in self.instructions.items() if "onnxruntime" not in name)
 
+    @property
+    def python(self) -> int:
+        """Of the interpreter, of numpy and of other extension modules (``_sha256.cpython-311-...so``).
+
+        The C library's are left out: how long malloc searches depends on how the heap happens to lie.
+        """
+        return sum(n for name, n in self.instructions.items() if "python" in name and "onnxruntime" not in name)
+
 
 def version() -> str | None:
     """valgrind's, or None where there is none."""
-    try:
-        said = subprocess.run(["valgrind", "--version"], capture_output=True, text=True, check=False, timeout=60)
-    except FileNotFoundError:
+    if not (program := shutil.which("valgrind")):
         return None
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=60)
     return said.stdout.strip().removeprefix("valgrind-") or None
 
 
@@ -84,7 +93,7 @@ def count(command: list[str], folder: Path, environment: dict[str, str], scratch
     if reason := why_not():
         raise MissingError(reason)
     log = scratch / "valgrind.log"
-    valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--log-file={log}",
+    valgrind = [shutil.which("valgrind") or "valgrind", "--tool=callgrind", "--instr-atstart=no", f"--log-file={log}",
                 f"--callgrind-out-file={scratch / 'callgrind.out'}"]  # fmt: skip
     try:
         done = subprocess.run(
@@ -97,12 +106,18 @@ def count(command: list[str], folder: Path, environment: dict[str, str], scratch
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ToolkitError(f"callgrind did not end within {SECONDS} s; run it on a machine that is less busy") from error
+        raise ToolkitError(
+            f"callgrind did not end within {SECONDS} s; run it on a machine that is less busy"
+        ) from error
     if done.returncode:
-        said = [*log.read_text(errors="replace").splitlines(), *done.stderr.splitlines()] if log.exists() else [done.stderr]
-        raise ToolkitError(f"under callgrind the program ended with {done.returncode}: {said[-1:]}; run it without")
-    parts = [read(path.read_text(encoding="utf-8", errors="replace").splitlines()) for path in scratch.glob("callgrind.out.*")]
-    return {label: cost for label, cost in parts if label}
+        said = (log.read_text(errors="replace") if log.exists() else "") + done.stderr
+        reason = (said.strip().splitlines() or ["it said nothing"])[-1]
+        raise ToolkitError(f"under callgrind the program ended with {done.returncode}: {reason}; run it without")
+    files = scratch.glob("callgrind.out.*")
+    parts = dict(read(path.read_text(encoding="utf-8", errors="replace").splitlines()) for path in files)
+    if not parts.keys() - {""}:
+        raise ToolkitError("callgrind wrote nothing at the program's marks; see that valgrind works here")
+    return parts
 
 
 def read(lines: Iterable[str]) -> tuple[str, Cost]:
@@ -113,27 +128,22 @@ def read(lines: Iterable[str]) -> tuple[str, Cost]:
     was called as well.
     """
     label, file, called = "", "", ""
-    files: dict[str, str] = {}
-    functions: dict[str, str] = {}
+    known: dict[str, dict[str, str]] = {"ob": {}, "fn": {}}
     instructions: Counter[str] = Counter()
     allocations, inclusive = 0, False
     for line in lines:
-        if line[:1].isdigit() or line[:1] in {"+", "-", "*"}:
+        key, _, value = line.partition("=")
+        if line[:1] in _COSTS:
             if not inclusive:
                 instructions[file] += int(line.split()[1])
             inclusive = False
-        elif line.startswith("calls="):
+        elif key == "calls":
             inclusive = True
-            if called in _ALLOCATING:
-                allocations += int(line[6:].split()[0])
-        elif line.startswith("ob="):
-            file = _name(files, line[3:]).rpartition("/")[2]
-        elif line.startswith("cob="):
-            _name(files, line[4:])
-        elif line.startswith("fn="):
-            _name(functions, line[3:])
-        elif line.startswith("cfn="):
-            called = _name(functions, line[4:]).partition("@")[0]
+            allocations += int(value.split()[0]) if called in _ALLOCATING else 0
+        elif key in {"ob", "cob", "fn", "cfn"}:
+            name = _name(known[key[-2:]], value)
+            file = name.rpartition("/")[2] if key == "ob" else file
+            called = name.partition("@")[0] if key == "cfn" else called
         elif line.startswith(_TRIGGER):
             label = line.removeprefix(_TRIGGER)
     return label, Cost(instructions, allocations)
@@ -157,6 +167,7 @@ def figures(costs: dict[str, Cost]) -> dict[str, int]:
         few, many = costs[f"{way} {FEW}"], costs[f"{way} {MANY}"]
         found[f"{way}, all"] = round((many.total - few.total) / calls)
         found[f"{way}, outside onnxruntime"] = round((many.outside - few.outside) / calls)
+        found[f"{way}, Python and numpy"] = round((many.python - few.python) / calls)
         found[f"{way}, allocations in C"] = round((many.allocations - few.allocations) / calls)
     found["import"] = costs["import"].total
     found["open"] = costs["open"].total

@@ -1,7 +1,8 @@
 """What runs in the process that is looked at, in a folder with ``toolkit/`` and ``artifact/``.
 
     child.py start              prints the modules that a start brings
-    child.py python             prints what calls take of Python and what stays of them
+    child.py calls              prints what one call takes of Python
+    child.py stays              prints what is left of many calls
     child.py phases FEW MANY    does the work that callgrind counts, and tells it where each part ends
 
 Nothing is imported at its top that would hide what the predictor brings.
@@ -35,11 +36,11 @@ DUMP_STATS_AT, START_INSTRUMENTATION = CALLGRIND + 3, CALLGRIND + 4  # callgrind
 
 def main() -> None:
     """Do what was asked for."""
-    way, *calls = sys.argv[1:]
+    way, *numbers = sys.argv[1:]
     if way == "phases":
-        phases(*map(int, calls))
+        phases(*map(int, numbers))
     else:
-        {"start": start, "python": python}[way]()
+        {"start": start, "calls": calls, "stays": stays}[way]()
 
 
 def work(ask: Callable[[Any], Any], calls: int) -> None:
@@ -63,34 +64,45 @@ def start() -> None:
     print("\n".join(sorted(set(sys.modules) - before)))
 
 
-def python() -> None:
-    """Print what a call takes of Python and what stays of many, a line each: way, figure, number."""
+def calls() -> None:
+    """Print how many bytecodes a call takes, and how much memory it holds at once: way, figure, number."""
     import tracemalloc
-    from array import array
 
     from toolkit.predictor import Predictor
 
     for name, ask in ways(Predictor("artifact")).items():
         work(ask, WARM_UP)
         print(f"{name}, bytecodes {bytecodes(ask)}")
-        blocks = array("q", [0, 0])  # holds numbers without an object for each
+        tracemalloc.start()
+        work(ask, WARM_UP)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        ask(IMAGE)
+        print(f"{name}, bytes at once {tracemalloc.get_traced_memory()[1] - before}")
+        tracemalloc.stop()
+
+
+def stays() -> None:
+    """Print what many calls leave behind, in the same form."""
+    import tracemalloc
+    from array import array
+
+    from toolkit.predictor import Predictor
+
+    for name, ask in ways(Predictor("artifact")).items():
+        found = array("q", [0, 0])  # holds numbers without an object for each
         for at in range(2):
             work(ask, CALLS)
             gc.collect()
-            blocks[at] = sys.getallocatedblocks()
-        print(f"{name}, blocks that stay {max(0, blocks[1] - blocks[0])}")
+            found[at] = sys.getallocatedblocks()
+        print(f"{name}, objects {max(0, found[1] - found[0])}")
         tracemalloc.start()
-        traced = array("q", [0, 0, 0])
-        work(ask, WARM_UP)
-        traced[0] = tracemalloc.get_traced_memory()[0]
-        work(ask, CALLS // 10)
-        traced[1] = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        ask(IMAGE)
-        traced[2] = tracemalloc.get_traced_memory()[1]
+        for at in range(2):
+            work(ask, CALLS // 10)
+            gc.collect()
+            found[at] = tracemalloc.get_traced_memory()[0]
+        print(f"{name}, bytes {max(0, found[1] - found[0])}")
         tracemalloc.stop()
-        print(f"{name}, bytes that stay {max(0, traced[1] - traced[0])}")
-        print(f"{name}, bytes at once {traced[2] - traced[1]}")
 
 
 def bytecodes(ask: Callable[[Any], Any]) -> int:
@@ -126,7 +138,7 @@ def phases(few: int, many: int) -> None:
     names = ("classify", "predict")
     begin, before = request(START_INSTRUMENTATION), request(DUMP_STATS_AT, "before")
     imported, opened, warm = (request(DUMP_STATS_AT, label) for label in ("import", "open", "warm"))
-    ends = [[(calls, request(DUMP_STATS_AT, f"{name} {calls}")) for calls in (few, many)] for name in names]
+    ends = [[(number, request(DUMP_STATS_AT, f"{name} {number}")) for number in (few, many)] for name in names]
     gc.collect()
     gc.disable()
     ask_valgrind(begin)
@@ -141,8 +153,8 @@ def phases(few: int, many: int) -> None:
         work(ask, WARM_UP)
     ask_valgrind(warm)
     for ask, marks in zip(asks, ends, strict=True):
-        for calls, mark in marks:
-            work(ask, calls)
+        for number, mark in marks:
+            work(ask, number)
             ask_valgrind(mark)
     os._exit(0)  # the interpreter's end would be counted as well, and take a second
 

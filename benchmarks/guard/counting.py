@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -20,7 +19,7 @@ from benchmarks.guard import callgrind
 from toolkit.errors import MissingError, ToolkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["GROUPS", "ROOT", "Found", "Subject", "environment"]
 
@@ -144,9 +143,17 @@ def _start(subject: Subject) -> Found:
     return Found({"modules": len(modules)}, {"modules": modules})
 
 
-def _python(subject: Subject) -> Found:
+def _calls(subject: Subject) -> Found:
+    return _lines(subject, "calls")
+
+
+def _stays(subject: Subject) -> Found:
+    return _lines(subject, "stays")
+
+
+def _lines(subject: Subject, way: str) -> Found:
     with _staged(subject) as folder:
-        lines = [line.rpartition(" ") for line in _child(folder, "python")]
+        lines = [line.rpartition(" ") for line in _child(folder, way)]
     return Found({name: int(number) for name, _, number in lines})
 
 
@@ -187,7 +194,8 @@ def _wheel(_: Subject) -> Found:
 
 GROUPS: dict[str, Callable[[Subject], Found]] = {
     "instructions": _instructions,
-    "python": _python,
+    "calls": _calls,
+    "stays": _stays,
     "start": _start,
     "graph": _graph,
     "bytes": _bytes,
