@@ -121,10 +121,12 @@ def _child(folder: Path, way: str) -> list[str]:
 
 def _graph(subject: Subject) -> Found:
     """Nodes of the int8 file, and of the graph that the runtime makes of it."""
-    import onnx
+    try:
+        import onnx
 
-    from toolkit.conversion.logits import operators_as_run
-
+        from toolkit.conversion.logits import operators_as_run
+    except ImportError as error:
+        return Found(missing=f"{error.name} is not installed (extra 'train')")
     path = subject.artifact / _MODEL
     if not path.exists():
         raise MissingError(f"{path} does not exist; give an artifact with an int8 model")
