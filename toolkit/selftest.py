@@ -91,6 +91,12 @@ def _run(folder: Path, report: dict[str, Any], checks: list[_Check]) -> None:
             f"it cannot be imported ({_brief(error)}); run: pip install --require-hashes -r requirements.txt",
             MISSING,
         ) from error
+    except RuntimeError as error:  # numpy's own word, where /proc/cpuinfo did not tell
+        raise _FailedError(
+            "platform",
+            f"numpy does not run on this CPU ({_brief(error)}); use versions that are built for this device",
+            MISSING,
+        ) from error
     try:
         sums = device.check_bundle(str(folder))
         name = str(manifest["bundle"]["model"])
