@@ -511,6 +511,18 @@ def test_without_pillow_it_is_said_once(model: Path, photos: Path, tmp_path: Pat
     assert "install the extra 'images'" in done.error_line
 
 
+def test_no_training_library_is_loaded(model: Path, photos: Path, tmp_path: Path) -> None:
+    """A device has none of them: here their import fails."""
+    for name in ("keras", "tensorflow", "onnx", "tf2onnx", "matplotlib"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a training library was imported')")
+    np.savez(tmp_path / "rows.npz", x=IMAGES)
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    for source, code in ((photos, 2), (tmp_path / "rows.npz", 0)):
+        done = toolkit("predict", "--batch", source, "-m", model, "-o", tmp_path / "a.csv", env=environment)
+        assert done.code == code
+        assert (tmp_path / "a.csv").is_file()
+
+
 # Nothing half-written
 
 
