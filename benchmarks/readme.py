@@ -53,6 +53,7 @@ def render(text: str) -> str:
         "setup": setup(),
         "demo": demo(),
         "portability": portability(),
+        "runtimes": runtimes(),
         "quantization": quantization(),
         "architectures": architectures(),
         "help": command_help(),

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from tests.conftest import ROOT, toolkit
+from tests.conftest import REFERENCE, ROOT, toolkit
 from toolkit.bundle import signing, sums
 from toolkit.errors import CorruptArtifactError, UsageError
 
@@ -76,9 +76,9 @@ class Signed:
 
 
 @pytest.fixture(scope="module")
-def signed(trained: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Signed:
+def signed(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Signed:
     place = tmp_path_factory.mktemp("signed")
-    done = toolkit("bundle", trained, "-o", place / "device", "--zip", "--wheel", "--sign", keys.private)
+    done = toolkit("bundle", REFERENCE, "-o", place / "device", "--zip", "--wheel", "--sign", keys.private)
     assert done.code == 0, done.err
     assert "model.sig" in done.out
     return Signed(place / "device", place / "device.zip", next(place.glob("*.whl")))
@@ -135,10 +135,8 @@ def test_the_readme_says_how_it_is_verified(signed: Signed, keys: Keys) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_everything_but_the_signature_is_the_same_bytes_again(
-    signed: Signed, trained: Path, keys: Keys, tmp_path: Path
-) -> None:
-    assert toolkit("bundle", trained, "-o", tmp_path / "device", "--sign", keys.private).code == 0
+def test_everything_but_the_signature_is_the_same_bytes_again(signed: Signed, keys: Keys, tmp_path: Path) -> None:
+    assert toolkit("bundle", REFERENCE, "-o", tmp_path / "device", "--sign", keys.private).code == 0
     for path in signed.folder.iterdir():
         assert ((tmp_path / "device" / path.name).read_bytes() == path.read_bytes()) == (path.name != "model.sig")
 
@@ -203,8 +201,8 @@ def test_a_signature_that_leaves_something_out(signed: Signed, keys: Keys) -> No
 
 
 @pytest.mark.parametrize("kind", ["encrypted", "rsa", "ed25519", "curve", "text", "public"])
-def test_keys_that_do_not_sign(trained: Path, keys: Keys, tmp_path: Path, kind: str) -> None:
-    done = toolkit("bundle", trained, "-o", tmp_path / "device", "--sign", getattr(keys, kind))
+def test_keys_that_do_not_sign(keys: Keys, tmp_path: Path, kind: str) -> None:
+    done = toolkit("bundle", REFERENCE, "-o", tmp_path / "device", "--sign", getattr(keys, kind))
     assert done.code == 2
     assert "expected an elliptic curve private key in PEM, not encrypted" in done.error_line
     assert ("is an encrypted key" in done.error_line) == (kind == "encrypted")
@@ -218,10 +216,10 @@ def test_keys_that_do_not_verify(signed: Signed, keys: Keys, kind: str) -> None:
     assert "expected an elliptic curve public key in PEM" in done.error_line
 
 
-def test_keys_that_are_not_there(signed: Signed, trained: Path, tmp_path: Path) -> None:
+def test_keys_that_are_not_there(signed: Signed, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.pem"
     for command in (
-        ("bundle", trained, "-o", tmp_path / "device", "--sign", nowhere),
+        ("bundle", REFERENCE, "-o", tmp_path / "device", "--sign", nowhere),
         ("verify-bundle", signed.folder, "--key", nowhere),
     ):
         done = toolkit(*command)
@@ -231,14 +229,12 @@ def test_keys_that_are_not_there(signed: Signed, trained: Path, tmp_path: Path) 
         signing.check_key(tmp_path)
 
 
-def test_without_model_signing_it_is_said_what_to_install(
-    signed: Signed, trained: Path, keys: Keys, tmp_path: Path
-) -> None:
+def test_without_model_signing_it_is_said_what_to_install(signed: Signed, keys: Keys, tmp_path: Path) -> None:
     """A module of its name that cannot be imported stands in for its absence."""
     (tmp_path / "model_signing.py").write_text("raise ImportError('not installed')")
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     for command in (
-        ("bundle", trained, "-o", tmp_path / "device", "--sign", keys.private),
+        ("bundle", REFERENCE, "-o", tmp_path / "device", "--sign", keys.private),
         ("verify-bundle", signed.folder, "--key", keys.public),
     ):
         done = toolkit(*command, env=environment)

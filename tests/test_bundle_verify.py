@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, toolkit
+from tests.conftest import REFERENCE, ROOT, toolkit
 from toolkit.artifact import load_manifest
 from toolkit.bundle import sums, wheel
 from toolkit.bundle.verify import verify_bundle
@@ -80,7 +80,7 @@ def test_each_form_is_sound(bundles: Bundles) -> None:
         done = toolkit("verify-bundle", path)
         assert done.code == 0, done.err
         assert done.err == ""
-        assert f"{path}: sound, model.int8.onnx of small, {count} files" in done.out
+        assert f"{path}: sound, model.int8.onnx of fashion-mnist, {count} files" in done.out
         machine = toolkit("verify-bundle", path, "--json")
         said = json.loads(machine.out)
         assert (said["form"], said["signature"], said["notes"], len(said["files"])) == (form, "none", [], count)
@@ -164,8 +164,8 @@ def test_the_list_of_hashes_must_be_text(device: Path) -> None:
         _refused(device, "SHA256SUMS is damaged")
 
 
-def test_the_manifest_of_another_model_is_seen(device: Path, trained: Path, tmp_path: Path) -> None:
-    assert toolkit("bundle", trained, "-o", tmp_path / "other", "--kind", "float32").code == 0
+def test_the_manifest_of_another_model_is_seen(device: Path, tmp_path: Path) -> None:
+    assert toolkit("bundle", REFERENCE, "-o", tmp_path / "other", "--kind", "float32").code == 0
     shutil.copy(tmp_path / "other" / "manifest.json", device)
     _refused(device, "manifest.json was changed")
     _hash_anew(device)
@@ -219,11 +219,11 @@ def test_a_contradictory_manifest(device: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "of another file", "bomb"])
-def test_golden_vectors_that_are_none(device: Path, trained: Path, kind: str) -> None:
+def test_golden_vectors_that_are_none(device: Path, kind: str) -> None:
     if kind == "text":
         data = b"golden"
     elif kind == "of another file":
-        data = (trained / "golden.npz").read_bytes()
+        data = (REFERENCE / "golden.npz").read_bytes()
     else:
         packed = io.BytesIO()
         np.savez_compressed(packed, zeros=np.zeros(50_000_000, np.uint8))
@@ -262,10 +262,10 @@ def test_a_path_that_is_a_link_to_a_bundle_is_fine(bundles: Bundles, tmp_path: P
     assert toolkit("verify-bundle", tmp_path / "current").code == 0
 
 
-def test_what_is_no_bundle(trained: Path, tmp_path: Path) -> None:
+def test_what_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("text")
     for path, code, says in (
-        (trained, 2, "is no bundle"),
+        (REFERENCE, 2, "is no bundle"),
         (tmp_path, 2, "is no bundle"),
         (tmp_path / "text.txt", 2, "is no bundle"),
         (tmp_path / "nowhere", 3, "does not exist"),
@@ -354,6 +354,15 @@ def test_tricks_that_no_zip_file_of_ours_has(bundles: Bundles, tmp_path: Path, k
     _refused(path, "device.zip")
 
 
+@pytest.mark.parametrize("name", ["device.zip", "device/README.md"])
+def test_what_would_fill_the_memory_is_not_read(bundles: Bundles, tmp_path: Path, name: str) -> None:
+    shutil.copytree(bundles.folder, tmp_path / "device")
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(50_000_000_000)  # a hole: it takes no space
+    with pytest.raises(CorruptArtifactError, match="has 50,000,000,000 bytes, expected"):
+        verify_bundle(tmp_path / name.split("/", maxsplit=1)[0])
+
+
 def test_a_zip_file_that_was_packed_again_is_the_same_bundle(bundles: Bundles, tmp_path: Path) -> None:
     path = tmp_path / "again.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -384,17 +393,19 @@ def test_a_wheel_that_was_tampered_with(bundles: Bundles, tmp_path: Path, kind: 
     members = _unpack(bundles.wheel)
     about = next(name for name in members if name.endswith("/RECORD")).removesuffix("/RECORD")
     if kind == "record":
-        members[f"{about}/RECORD"] = members[f"{about}/RECORD"].replace(b"small_model/LICENSE", b"small_model/LICENCE")
+        members[f"{about}/RECORD"] = members[f"{about}/RECORD"].replace(
+            b"fashion_mnist_model/LICENSE", b"fashion_mnist_model/LICENCE"
+        )
     elif kind == "scripts":
         members[f"{about}/entry_points.txt"] = b"[console_scripts]\nls = evil:main\n"
     elif kind == "second package":
         members["numpy/__init__.py"] = b"import os\n"
     elif kind == "module":
-        members["small_model/evil.py"] = b"import os\n"
+        members["fashion_mnist_model/evil.py"] = b"import os\n"
     elif kind == "init":
-        members["small_model/__init__.py"] += b"import os\n"
+        members["fashion_mnist_model/__init__.py"] += b"import os\n"
     else:
-        del members["small_model/__init__.py"]
+        del members["fashion_mnist_model/__init__.py"]
     _refused(_pack(tmp_path / bundles.wheel.name, members if kind == "record" else _with_record(members)), says)
 
 
@@ -413,11 +424,11 @@ def test_a_wheel_that_asks_for_more_is_a_note(bundles: Bundles, tmp_path: Path) 
 def test_an_installed_package_is_a_bundle_too(bundles: Bundles, tmp_path: Path) -> None:
     with zipfile.ZipFile(bundles.wheel) as archive:
         archive.extractall(tmp_path)
-    done = toolkit("verify-bundle", tmp_path / "small_model")
+    done = toolkit("verify-bundle", tmp_path / "fashion_mnist_model")
     assert done.code == 0, done.err
     assert done.err == ""
-    (tmp_path / "small_model" / "__init__.py").unlink()
-    _refused(tmp_path / "small_model", "__init__.py is missing")
+    (tmp_path / "fashion_mnist_model" / "__init__.py").unlink()
+    _refused(tmp_path / "fashion_mnist_model", "__init__.py is missing")
 
 
 def test_verifying_imports_neither_the_bundles_code_nor_a_runtime(bundles: Bundles, tmp_path: Path) -> None:
