@@ -230,6 +230,7 @@ OWN_FILES = frozenset(
         "model.onnx",
         "parity.json",
         "saved_model",
+        "settings.json",
         "tune.json",
     }
 )

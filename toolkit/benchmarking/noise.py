@@ -71,9 +71,7 @@ class Noise:
         return bool(self.reasons)
 
 
-def judge_noise(
-    control: Ratio | None, probe: Sequence[float], switches: float | None, conditions: Conditions
-) -> Noise:
+def judge_noise(control: Ratio | None, probe: Sequence[float], switches: float | None, conditions: Conditions) -> Noise:
     """The verdict.
 
     Args:

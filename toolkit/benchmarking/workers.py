@@ -57,7 +57,9 @@ class Worker:
             )
         except OSError as error:
             os.close(self._said)
-            raise ToolkitError(f"no process to measure in can be started: {error}; check the Python installation") from error
+            raise ToolkitError(
+                f"no process to measure in can be started: {error}; check the Python installation"
+            ) from error
         self._rest = b""
         self._asked, self._limit, self._since = "", 0.0, 0.0
 
