@@ -1,8 +1,8 @@
 """Two models, or two earlier benchmarks, side by side: the ratio of their times, and whether it became slower.
 
-Models are measured now, in interleaved rounds, each opened anew in every round; each round gives a ratio. Of two reports
-only the rounds of each are known, so the ratio is less sure; and what the machine itself did between them is taken from
-the probe that every benchmark times (see `toolkit.benchmarking.intervals`).
+Models are measured now, in interleaved rounds, each opened anew in every round; each round gives a ratio. Of two
+reports only the rounds of each are known, so the ratio is less sure; and what the machine itself did between them is
+taken from the probe that every benchmark times (see `toolkit.benchmarking.intervals`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def pair_up(old: Sequence[Any], new: Sequence[Any]) -> list[tuple[Any, Any]]:
     """Files that belong together: of the same kind; or if there are none, the first of each.
 
     Args:
-        old, new: things with a ``kind``, the one that a predictor opens by default first; none is empty.
+        old: things with a ``kind``, the one that a predictor opens by default first; not empty.
+        new: the same.
     """
     kinds = {entry.kind: entry for entry in old}
     pairs = [(kinds[entry.kind], entry) for entry in new if entry.kind in kinds]
@@ -135,7 +136,8 @@ def compare_models(
     """Measure two models, artifacts or bundles side by side.
 
     Args:
-        old, new: see `run_bench`.
+        old: see `run_bench`.
+        new: the same.
         settings: how much.
         max_regression: see `Comparison`.
         factories: what opens the old and the new ones, see `toolkit.benchmarking.opened.Opened`.

@@ -59,7 +59,8 @@ def compare_reports(old: Path, new: Path, *, max_regression: float = MAX_REGRESS
     """Compare what two benchmarks found.
 
     Args:
-        old, new: bench.json files.
+        old: a bench.json.
+        new: another one.
         max_regression: see `Comparison`.
         force: although they are of different machines.
 

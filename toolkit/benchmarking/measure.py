@@ -16,7 +16,7 @@ from toolkit.benchmarking.intervals import Ratio, paired_ratio
 from toolkit.benchmarking.noise import judge_noise
 from toolkit.benchmarking.opened import PREDICTOR
 from toolkit.benchmarking.plan import BenchSettings
-from toolkit.benchmarking.report import BenchReport, FileReport, FileRatio, Results
+from toolkit.benchmarking.report import BenchReport, FileRatio, FileReport, Results
 from toolkit.benchmarking.running import Run
 from toolkit.benchmarking.scenarios import (
     batches,

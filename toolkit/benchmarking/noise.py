@@ -75,8 +75,9 @@ def judge_noise(control: Ratio | None, probe: Sequence[float], switches: float |
     """The verdict.
 
     Args:
-        control, switches: as in `Noise`.
+        control: as in `Noise`.
         probe: medians of the rounds, in ns.
+        switches: as in `Noise`.
         conditions: during the whole benchmark.
     """
     reasons = []

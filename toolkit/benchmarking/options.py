@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toolkit.benchmarking.compare import COMPARING
 from toolkit.benchmarking.plan import SCENARIOS, BenchSettings
@@ -30,76 +30,57 @@ def bench_settings(
     thorough: bool = False,
     save_settings: bool = False,
     plot: bool = False,
-    rounds: int | None = None,
-    calls: int | None = None,
-    threads: int | None = None,
-    rate: float | None = None,
-    seconds: float | None = None,
-    size: int | None = None,
-    timeout: float | None = None,
+    **given: Any,
 ) -> BenchSettings:
-    """What to measure and how long; None: as the preset has it.
+    """What to measure and how long.
 
     Args:
         scenarios: their names; empty: those of the preset.
-        quick, thorough: presets.
+        quick: a preset.
+        thorough: another.
         save_settings: the sweep is needed too.
         plot: latencies are to be drawn.
-        rounds, calls, threads, rate, timeout: see `BenchSettings`.
-        seconds: of the sustained run.
-        size: of free dimensions.
+        given: rounds, calls, threads, rate, seconds (of the sustained run), size (of free dimensions) and timeout, see
+            `BenchSettings`; None: as the preset has it.
 
     Raises:
         UsageError: a value that cannot be measured with, or one that would do nothing.
     """
-    if quick and thorough:
-        raise UsageError("--quick and --thorough exclude each other; give one")
-    preset = BenchSettings.quick() if quick else BenchSettings.thorough() if thorough else BenchSettings()
+    presets = {(False, False): BenchSettings(), (True, False): BenchSettings.quick()}
+    preset = presets.get(_exclusive(quick, thorough)) or BenchSettings.thorough()
     wanted = tuple(dict.fromkeys(scenarios)) or preset.scenarios
     if save_settings and "sweep" not in wanted:
         wanted = (*wanted, "sweep")
-    asked = {"rate": rate, "seconds": seconds, "calls": calls, "rounds": rounds, "plot": plot or None}
-    for name, value in asked.items():
-        if value is not None and not _NEEDS[name] & set(wanted):
+    for name, value in {**given, "plot": plot or None}.items():
+        if value is not None and name in _NEEDS and not _NEEDS[name] & set(wanted):
             needed = " or ".join(sorted(_NEEDS[name]))
             raise UsageError(f"--{name} does nothing without the scenario {needed}; add --scenario, or drop it")
-    given = {
-        "rounds": rounds,
-        "calls": calls,
-        "threads": threads,
-        "rate": rate,
-        "sustained_seconds": seconds,
-        "free_size": size,
-        "timeout": timeout,
-    }
-    return dataclasses.replace(
-        preset, scenarios=wanted, **{name: value for name, value in given.items() if value is not None}
-    )
+    return dataclasses.replace(preset, scenarios=wanted, **_named(given))
 
 
-def compare_settings(
-    *,
-    quick: bool = False,
-    thorough: bool = False,
-    rounds: int | None = None,
-    calls: int | None = None,
-    threads: int | None = None,
-    size: int | None = None,
-    timeout: float | None = None,
-) -> BenchSettings:
+def compare_settings(*, quick: bool = False, thorough: bool = False, **given: Any) -> BenchSettings:
     """The same for a comparison.
 
     Args:
-        quick, thorough: a third of the rounds, or three times as many.
-        rounds, calls, threads, size, timeout: see `bench_settings`.
+        quick: a third of the rounds.
+        thorough: three times as many.
+        given: rounds, calls, threads, size and timeout, see `bench_settings`.
 
     Raises:
         UsageError: a value that cannot be measured with.
     """
+    _exclusive(quick, thorough)
+    rounds = COMPARING.rounds // 3 if quick else COMPARING.rounds * 3 if thorough else COMPARING.rounds
+    return dataclasses.replace(COMPARING, **{"rounds": rounds, **_named(given)})
+
+
+def _exclusive(quick: bool, thorough: bool) -> tuple[bool, bool]:
     if quick and thorough:
         raise UsageError("--quick and --thorough exclude each other; give one")
-    preset = COMPARING
-    if quick or thorough:
-        preset = dataclasses.replace(preset, rounds=preset.rounds // 3 if quick else preset.rounds * 3)
-    given = {"rounds": rounds, "calls": calls, "threads": threads, "free_size": size, "timeout": timeout}
-    return dataclasses.replace(preset, **{name: value for name, value in given.items() if value is not None})
+    return quick, thorough
+
+
+def _named(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, by the names that `BenchSettings` has for it."""
+    names = {"seconds": "sustained_seconds", "size": "free_size"}
+    return {names.get(name, name): value for name, value in given.items() if value is not None}

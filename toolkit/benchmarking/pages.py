@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["as_csv", "as_markdown", "as_text"]
 
-_LISTS = frozenset({"samples", "samples_ns", "times_ns", "times_n", "histogram", "windows", "rounds", "process_rounds_ns"})
+_LISTS = frozenset(
+    ["samples", "samples_ns", "times_ns", "times_n", "histogram", "windows", "rounds", "process_rounds_ns"]
+)
 
 
 def as_markdown(report: dict[str, Any]) -> str:
@@ -67,7 +69,7 @@ def _aligned(table: Table) -> str:
     rows = [table.columns, *table.rows]
     widths = [max(len(row[at]) for row in rows) for at in range(len(table.columns))]
     lines = [
-        "  ".join(cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths)))
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(widths[at]) for at, cell in enumerate(row[1:], 1))])
         for row in rows
     ]
     return "\n".join([table.title, *(f"  {line.rstrip()}" for line in lines)])

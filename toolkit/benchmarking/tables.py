@@ -32,7 +32,9 @@ def head_lines(report: dict[str, Any]) -> list[str]:
     """The machine, the software and the method, a line each."""
     from toolkit.benchmarking.host import Host
 
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in report["host"].items()}
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in report["host"].items()
+    }
     host, clock, settings = Host(**given), report["clock"], report["settings"]
     lines = [f"Machine: {host.hardware_line()}", f"Software: {host.software_line()}"]
     for tensor in next((file["inputs"] for file in report["files"] if file["inputs"]), []):
@@ -188,12 +190,10 @@ def _throughput(report: dict[str, Any], names: list[str], _: bool) -> list[Table
     rows = []
     for way, batch in keys:
         cells = [f"{ways[way]}, {'one row' if batch == 1 else f'batches of {batch}'}"]
-        for _, result in found:
-            rates = {(w["way"], w["batch"]): w for w in result["ways"]}
-            best = (result["best"]["way"], result["best"]["batch"]) == (way, batch)
-            entry = rates.get((way, batch))
+        for _name, result in found:
+            entry = next((w for w in result["ways"] if (w["way"], w["batch"]) == (way, batch)), None)
             text = _mark(f"{entry['rows_per_second']:,.0f}", entry["noisy"]) if entry else "not measured"
-            cells.append(f"{text}{' best' if best else ''}")
+            cells.append(f"{text} best" if entry == result["best"] else text)
         rows.append(cells)
     rows += [[reason, *[""] * len(found)] for reason in found[0][1]["refused"]]
     title = f"Throughput: rows a second with {'all ' if cores > 1 else ''}{cores} core{'s' if cores > 1 else ''}"

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__
-from toolkit.cli import bench, bench_compare, bundle, data, export, inspect, predict, run, train, tune, verify, verify_bundle
+from toolkit.cli import (
+    bench,
+    bench_compare,
+    bundle,
+    data,
+    export,
+    inspect,
+    predict,
+    run,
+    train,
+    tune,
+    verify,
+    verify_bundle,
+)
 
 app = typer.Typer(
     name="toolkit",

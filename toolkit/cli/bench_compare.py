@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli import options
-from toolkit.cli.bench import Calls, Quick, Rounds, Size, Thorough, Threads, Timeout
+from toolkit.cli.bench import Calls, Quick, Size, Thorough, Threads, Timeout
 
 if TYPE_CHECKING:
     from toolkit.benchmarking.compare import Comparison
@@ -60,7 +60,7 @@ def bench_compare(
     else:
         if force:
             raise UsageError("--force would do nothing: both models are measured on this machine; drop it")
-        settings = compare_settings(quick=quick, thorough=thorough, **measured)  # type: ignore[arg-type]  # one type each
+        settings = compare_settings(quick=quick, thorough=thorough, **measured)
         with steps("Comparing") as step:
             found = compare_models(old, new, settings, max_regression=most, step=step)
     if json:
