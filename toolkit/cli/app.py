@@ -86,6 +86,9 @@ def main() -> None:
         # typer ends so when the reader of our output went away (toolkit ... | head). What was asked for may not have
         # been finished, so this is no success: the code is that of any program that a closed pipe ends.
         code = 141 if isinstance(error.__context__, BrokenPipeError) else error.code
+    except MemoryError:
+        _fail("there is not enough memory for this; free some, or give less at once")
+        code = 3
     except Exception as error:
         # The error classes come with numpy, which --help must not pay for.
         from toolkit.errors import ToolkitError
