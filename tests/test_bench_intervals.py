@@ -88,7 +88,7 @@ def test_few_rounds_are_less_sure_and_allow_no_verdict() -> None:
     assert paired_ratio([2.0], [1.0]).confidence == 0
     assert paired_ratio([2.0] * 6, [1.0] * 6).verdict == "slower"
     eight = paired_ratio([2.0] * 8, [1.0] * 8)
-    assert (eight.confidence, eight.low, eight.high) == (CONFIDENCE, pytest.approx(2.0), pytest.approx(2.0))
+    assert (eight.confidence, eight.low, eight.high) == pytest.approx((CONFIDENCE, 2.0, 2.0))
 
 
 @pytest.mark.parametrize("times", [[], [0.0, 1.0]])
@@ -152,7 +152,7 @@ def test_packed_samples_take_little_room() -> None:
     "change", [{"counts": [4]}, {"dtype": "<f8"}, {"data": "AAAA"}, {"data": "no base64!"}, {"counts": None}]
 )
 def test_damaged_samples_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="packed|dtype|base64|Non-base64|Only base64"):
+    with pytest.raises(ValueError, match=r"packed|dtype|base64"):
         unpack(pack([[1, 2, 3]]) | change)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,13 +157,13 @@ def test_a_machine_that_slows_down_does_not_hold() -> None:
 
 
 def test_energy_is_read_where_the_kernel_shows_it(tmp_path: Path) -> None:
-    assert "shows no energy counter" in energy.take(_Busy(tmp_path, []), 0.01, str(tmp_path))["reason"]
+    assert "shows no energy counter" in energy.take(_busy(tmp_path, []), 0.01, str(tmp_path))["reason"]
     package = tmp_path / "sys/class/powercap/intel-rapl:0"
     for name, text in (("name", "package-0\n"), ("max_energy_range_uj", "1000000\n"), ("energy_uj", "999000\n")):
         package.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
     (tmp_path / "sys/class/powercap/intel-rapl:0:0").mkdir()  # a part of it: not counted twice
-    taken = energy.take(_Busy(package, [2000]), 0.02, str(tmp_path))  # over the end of its range
+    taken = energy.take(_busy(package, [2000]), 0.02, str(tmp_path))  # over the end of its range
     assert taken["domains"] == ["package-0"]
     assert taken["idle"][0] == 0
     assert taken["busy"][0] == 3001
@@ -174,22 +175,21 @@ def test_energy_is_read_where_the_kernel_shows_it(tmp_path: Path) -> None:
     assert energy.summarize([[{"reason": "none here"}]]) == energy.Energy(readable=False, reason="none here")
 
 
-class _Busy:
+def _busy(package: Path, readings: list[int]) -> Any:
     """A model that takes energy: it writes the counter when it is called."""
 
-    def __init__(self, package: Path, readings: list[int]) -> None:
-        self.turn, self.package, self.readings = [0], package, readings
+    def call(_: object) -> None:
+        if readings:
+            (package / "energy_uj").write_text(str(readings.pop()))
 
-    def call(self, _: object) -> None:
-        if self.readings:
-            (self.package / "energy_uj").write_text(str(self.readings.pop()))
+    return SimpleNamespace(turn=[0], call=call)
 
 
 def test_idle_power_is_taken_off() -> None:
     taken = {"domains": ["package-0"], "idle": [1000, 10**6], "busy": [5000, 2 * 10**6], "rows": 100}
     found = energy.summarize([[taken], [taken]])
-    assert (found.row_total_microjoules, found.row_microjoules) == (50, pytest.approx(30))
-    assert (found.idle_watts, found.busy_watts) == (pytest.approx(1.0), pytest.approx(2.5))
+    assert (found.row_total_microjoules, found.row_microjoules) == pytest.approx((50, 30))
+    assert (found.idle_watts, found.busy_watts) == pytest.approx((1.0, 2.5))
 
 
 def test_sizes_name_what_has_to_be_installed(tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_conditions_are_what_happened_between_two_readings() -> None:
         throttled=5,
     )
     found = between(_reading(), last)
-    assert (found.seconds, found.others_cores) == (10, pytest.approx(0.6))
+    assert (found.seconds, found.others_cores) == pytest.approx((10, 0.6))
     assert found.steal == pytest.approx(0.1)
-    assert (found.clock_set_s, found.slept_s) == (pytest.approx(3600), pytest.approx(2))
+    assert (found.clock_set_s, found.slept_s) == pytest.approx((3600, 2))
     assert (found.frequency_before_mhz, found.frequency_after_mhz, found.throttled) == (1500, 900, 2)
 
 
