@@ -104,7 +104,7 @@ def test_reports_of_other_machines_are_refused_unless_forced(report: dict[str, A
     other = _made_up(report)
     other["host"] |= {"cpu_model": "Another CPU", "onnxruntime": "0.1"}
     old, new = _written(tmp_path, old=_made_up(report), new=other)
-    with pytest.raises(UsageError, match="different machines .cpu_model .* and Another CPU"):
+    with pytest.raises(UsageError, match=r"different machines .cpu_model .* and Another CPU"):
         compare_reports(old, new)
     found = compare_reports(old, new, force=True)
     assert any(note.startswith("different machines: cpu_model") for note in found.notes)
