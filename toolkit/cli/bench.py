@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli import options
+from toolkit.cli import boards, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +33,11 @@ def bench(
         Path | None,
         typer.Option("--output", "-o", help="Report to write.  [default: bench.json in the artifact]"),
     ] = None,
+    on: boards.On = None,
+    python: boards.Python = None,
+    keep: boards.Keep = False,
+    wheels: boards.Wheels = None,
+    ssh_config: boards.SshConfig = None,
     json: options.Json = False,
 ) -> None:
     """Time a model on this machine: latency, throughput, threads, cold start, memory and size.
@@ -55,6 +60,11 @@ def bench(
     target = artifact or default_artifact()
     if artifact is None:
         note(f"Timing {target}")
+    if on:
+        given = boards.words(quick=quick, rounds=rounds, calls=calls, threads=threads, size=size)
+        there = boards.There(python, keep, wheels, ssh_config)
+        boards.bench_boards(target, on, there, given, output=output, json=json)
+        return
     model_files(target)  # what is wrong with it should be said before what is wrong with the output
     place = checked_report(output or _default_output(target), "bench.json")
     with steps("Timing") as step:

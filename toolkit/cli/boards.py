@@ -1,0 +1,265 @@
+"""``toolkit bench --on``: the options, the table with the boards side by side, and the JSON form."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from toolkit.remote import BoardResult
+    from toolkit.remote.boards import Board
+
+__all__ = ["Keep", "On", "Python", "SshConfig", "There", "Wheels", "bench_boards", "words"]
+
+On = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--on",
+        metavar="BOARD",
+        help="Another machine: ssh://[user@]host[:port], or its name in your ssh configuration.",
+    ),
+]
+Python = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH", help="With --on: the Python there.  [default: python3, and an environment made for it]"
+    ),
+]
+Keep = Annotated[bool, typer.Option("--keep", help="With --on: leave the temporary folder there.")]
+Wheels = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="With --on: wheels that are installed there, with no network.")
+]
+SshConfig = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="With --on: for OpenSSH, in place of ~/.ssh/config.")
+]
+
+
+class There(NamedTuple):
+    """How boards are used: see `toolkit.remote.BoardOptions`."""
+
+    python: str | None
+    keep: bool
+    wheels: Path | None
+    ssh_config: Path | None
+
+
+JSON_FORMAT = 1
+_SAMPLES = ("samples_ns", "samples")
+
+
+def words(**given: Any) -> tuple[str, ...]:
+    """Options as the words that ``python -m toolkit.benchmarking`` takes; what is None or False was not given."""
+    found: list[str] = []
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            found.append(option)
+        elif isinstance(value, list):
+            found += [f"{option}={each}" for each in value]
+        elif value is not None and value is not False:
+            found.append(f"{option}={value}")
+    return tuple(found)
+
+
+def bench_boards(
+    path: Path,
+    on: "Sequence[str]",
+    there: There,
+    arguments: "Sequence[str]",
+    *,
+    output: Path | None,
+    json: bool,
+) -> None:
+    """Time a bundle on boards, write one report a board, and show them side by side.
+
+    Args:
+        path: bundle or artifact.
+        on: the boards, as they were given.
+        there: see there.
+        arguments: see `words`.
+        output: the report of one board; of several, each board's name comes before the ".json".
+        json: machine output.
+
+    Raises:
+        BoardError: a board failed; what the others gave was written and shown.
+        ToolkitError: see `toolkit.remote.bench_on`.
+    """
+    from toolkit.cli.console import note, print_json, steps
+    from toolkit.errors import BoardError
+    from toolkit.remote import BoardOptions, bench_on
+    from toolkit.remote.boards import parse_boards
+
+    boards = parse_boards(on)
+    options = BoardOptions(
+        python=there.python,
+        keep=there.keep,
+        wheels=there.wheels,
+        ssh_config=there.ssh_config,
+        arguments=tuple(arguments),
+        interactive=sys.stdin.isatty() and sys.stderr.isatty(),
+    )
+    places = _places(path, boards, output)
+    with steps("Boards") as step:
+        results = bench_on(path, boards, options, note, step)
+    for result, place in zip(results, places, strict=True):
+        if result.report is not None:
+            _write(result.report, place)
+    if json:
+        print_json(_to_json(path, results, places))
+    else:
+        _render(results)
+    for result, place in zip(results, places, strict=True):
+        if result.report is not None:
+            note(f"{result.board.name}: report, every sample included: {place}")
+        if result.left:
+            kept = "kept there" if there.keep else "may still be there (the board removes it when it notices)"
+            note(f"{result.board.name}: {kept}: {result.left}")
+    failed = [result for result in results if result.error is not None]
+    if len(failed) == 1:
+        raise BoardError(failed[0].line, failed[0].exit_code)
+    if failed:
+        for result in failed:
+            note(f"failed: {result.line}")
+        raise BoardError(
+            f"{len(failed)} of {len(results)} boards failed (see above), the others are well; run those again",
+            max(result.exit_code for result in failed),
+        )
+
+
+def _places(path: Path, boards: "Sequence[Board]", output: Path | None) -> list[Path]:
+    """Where each report goes: known to be writable before the work."""
+    from toolkit.cli.outputs import checked_report
+
+    if output is not None and len(boards) == 1:
+        return [checked_report(output, "bench.json")]
+    folder = path.resolve()  # beside it: inside a bundle nothing else belongs
+    stem = folder.name.removesuffix(".zip")
+    found = []
+    for board in boards:
+        if output is None:
+            place = folder.with_name(f"{stem}.{board.file_name}.bench.json")
+        else:
+            place = output.with_name(f"{output.stem}.{board.file_name}{output.suffix}")
+        found.append(checked_report(place, "bench.json"))
+    return found
+
+
+def _write(report: "Mapping[str, Any]", place: Path) -> None:
+    import json
+
+    from toolkit.publishing import write_atomic
+
+    write_atomic(place, json.dumps(report, separators=(",", ":")) + "\n")
+
+
+def _to_json(path: Path, results: "Sequence[BoardResult]", places: "Sequence[Path]") -> dict[str, Any]:
+    return {
+        "format": JSON_FORMAT,
+        "path": str(path),
+        "boards": [
+            {
+                "board": result.board.name,
+                "exit_code": result.exit_code,
+                "step": result.step,
+                "error": result.error,
+                "facts": dict(result.facts) if result.facts else None,
+                "environment": result.environment,
+                "selftest": result.selftest,
+                "report": _without_samples(result.report),
+                "file": str(place) if result.report is not None else None,
+                "left": result.left,
+                "seconds": result.seconds,
+            }
+            for result, place in zip(results, places, strict=True)
+        ],
+    }
+
+
+def _without_samples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_samples(inner) for key, inner in value.items() if key not in _SAMPLES}
+    if isinstance(value, list):
+        return [_without_samples(inner) for inner in value]
+    return value
+
+
+def _render(results: "Sequence[BoardResult]") -> None:
+    from toolkit.cli.console import print_table
+
+    reports = [result.report or {} for result in results]
+    rows = [["self-test", *map(_verdict, results)]]
+    for what, figure in _ROWS:
+        cells = [_cell(figure, report) for report in reports]
+        if any(cells):
+            rows.append([what, *(cell or "-" for cell in cells)])
+    print_table("Boards", ["", *(result.board.name for result in results)], rows, fold_first=False)
+    if any("~" in cell for row in rows for cell in row):
+        typer.echo("~ rounds differ by more than 10 %")
+
+
+def _verdict(result: "BoardResult") -> str:
+    if result.selftest is not None:
+        return str(result.selftest.get("verdict"))
+    return f"failed: {result.step}"
+
+
+def _cell(figure: "Callable[[Mapping[str, Any]], str | None]", report: "Mapping[str, Any]") -> str | None:
+    """A figure in words; None where the report has none."""
+    from toolkit.remote.connection import printable
+
+    try:
+        text = figure(report)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return printable(text) if text else None
+
+
+def _latency(name: str) -> "Callable[[Mapping[str, Any]], str]":
+    def figure(report: "Mapping[str, Any]") -> str:
+        latency = _scenario(report, "single-stream")["latency"]
+        return _marked(f"{latency[name] / 1000:,.1f}", latency, report)
+
+    return figure
+
+
+def _scenario(report: "Mapping[str, Any]", name: str) -> Any:
+    return report["files"][0]["scenarios"][name]
+
+
+def _marked(text: str, figure: "Mapping[str, Any]", report: "Mapping[str, Any]") -> str:
+    return f"~{text}" if figure["spread"] > report["noise_bound"] else text
+
+
+def _cores(report: "Mapping[str, Any]") -> str:
+    host = report["host"]
+    return f"{len(host['affinity'])} of {host['logical_cores']}"
+
+
+def _throughput(report: "Mapping[str, Any]") -> str:
+    best = max(_scenario(report, "batches")["sizes"], key=lambda size: float(size["images_per_second"]))
+    return _marked(f"{best['images_per_second']:,.0f}", best, report) + f" (batch {best['batch']})"
+
+
+_ROWS: "tuple[tuple[str, Callable[[Mapping[str, Any]], str | None]], ...]" = (
+    ("board", lambda report: report["host"]["board"]),
+    ("CPU", lambda report: report["host"]["cpu_model"]),
+    ("cores usable", _cores),
+    ("memory", lambda report: f"{report['host']['memory_bytes'] / 2**30:.1f} GiB"),
+    ("Python", lambda report: report["host"]["python"]),
+    ("onnxruntime", lambda report: report["host"]["onnxruntime"]),
+    ("model", lambda report: report["files"][0]["name"]),
+    ("one row, p50 in us", _latency("p50_ns")),
+    ("  p90", _latency("p90_ns")),
+    ("  p99", _latency("p99_ns")),
+    ("  p99.9", _latency("p999_ns")),
+    ("CPU time a row in us", lambda report: f"{_scenario(report, 'cpu-time')['process_ns'] / 1000:,.1f}"),
+    ("rows a second, best batch", _throughput),
+    ("cold start in ms", lambda report: f"{_scenario(report, 'cold-start')['total_ms']:,.1f}"),
+    (
+        "memory after work",
+        lambda report: f"{_scenario(report, 'cold-start')['after_work_bytes'] / 1e6:,.1f} MB",
+    ),
+)
