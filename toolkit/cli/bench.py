@@ -49,7 +49,12 @@ def bench(
     \b
     Example:
         toolkit bench exported/fashion-mnist --quick
+        toolkit bench device --on ssh://pi@raspberrypi --on ssh://user@board:2222
     """
+    if there := boards.there(on, python, keep=keep, wheels=wheels, ssh_config=ssh_config):
+        given = boards.words(quick=quick, rounds=rounds, calls=calls, threads=threads, size=size)
+        boards.bench_there(artifact, there, given, output=output, json=json)
+        return
     from toolkit.benchmarking.report import run_bench
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
@@ -60,11 +65,6 @@ def bench(
     target = artifact or default_artifact()
     if artifact is None:
         note(f"Timing {target}")
-    if on:
-        given = boards.words(quick=quick, rounds=rounds, calls=calls, threads=threads, size=size)
-        there = boards.There(python, keep, wheels, ssh_config)
-        boards.bench_boards(target, on, there, given, output=output, json=json)
-        return
     model_files(target)  # what is wrong with it should be said before what is wrong with the output
     place = checked_report(output or _default_output(target), "bench.json")
     with steps("Timing") as step:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from toolkit.remote import BoardResult
     from toolkit.remote.boards import Board
 
-__all__ = ["Keep", "On", "Python", "SshConfig", "There", "Wheels", "bench_boards", "words"]
+__all__ = ["Keep", "On", "Python", "SshConfig", "There", "Wheels", "bench_there", "there", "words"]
 
 On = Annotated[
     list[str] | None,
@@ -37,17 +37,38 @@ SshConfig = Annotated[
 ]
 
 
-class There(NamedTuple):
-    """How boards are used: see `toolkit.remote.BoardOptions`."""
+JSON_FORMAT, INTERRUPTED = 1, 130
+_SAMPLES = ("samples_ns", "samples")
 
+
+class There(NamedTuple):
+    """Boards, and how they are used: see `toolkit.remote.BoardOptions`."""
+
+    boards: "tuple[Board, ...]"
     python: str | None
     keep: bool
     wheels: Path | None
     ssh_config: Path | None
 
 
-JSON_FORMAT = 1
-_SAMPLES = ("samples_ns", "samples")
+def there(
+    on: "Sequence[str] | None", python: str | None, *, keep: bool, wheels: Path | None, ssh_config: Path | None
+) -> There | None:
+    """What the options ask for; None: this machine.
+
+    Raises:
+        UsageError: no board, or an option that is about none.
+    """
+    from toolkit.errors import UsageError
+    from toolkit.remote.boards import parse_boards
+
+    if on:
+        return There(tuple(parse_boards(on)), python, keep, wheels, ssh_config)
+    given = {"--python": python, "--keep": keep, "--wheels": wheels, "--ssh-config": ssh_config}
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"{name} needs --on: it is about another machine")
+    return None
 
 
 def words(**given: Any) -> tuple[str, ...]:
@@ -64,10 +85,9 @@ def words(**given: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def bench_boards(
-    path: Path,
-    on: "Sequence[str]",
-    there: There,
+def bench_there(
+    artifact: Path | None,
+    where: There,
     arguments: "Sequence[str]",
     *,
     output: Path | None,
@@ -76,34 +96,34 @@ def bench_boards(
     """Time a bundle on boards, write one report a board, and show them side by side.
 
     Args:
-        path: bundle or artifact.
-        on: the boards, as they were given.
-        there: see there.
+        artifact: or bundle; None: see `default_artifact`.
+        where: see there.
         arguments: see `words`.
         output: the report of one board; of several, each board's name comes before the ".json".
         json: machine output.
 
     Raises:
-        BoardError: a board failed; what the others gave was written and shown.
+        BoardError, KeyboardInterrupt: a board failed, or Ctrl-C; what the others gave was written and shown.
         ToolkitError: see `toolkit.remote.bench_on`.
     """
     from toolkit.cli.console import note, print_json, steps
-    from toolkit.errors import BoardError
+    from toolkit.cli.defaults import default_artifact
     from toolkit.remote import BoardOptions, bench_on
-    from toolkit.remote.boards import parse_boards
 
-    boards = parse_boards(on)
+    path = artifact or default_artifact()
+    if artifact is None:
+        note(f"Timing {path}")
     options = BoardOptions(
-        python=there.python,
-        keep=there.keep,
-        wheels=there.wheels,
-        ssh_config=there.ssh_config,
+        python=where.python,
+        keep=where.keep,
+        wheels=where.wheels,
+        ssh_config=where.ssh_config,
         arguments=tuple(arguments),
         interactive=sys.stdin.isatty() and sys.stderr.isatty(),
     )
-    places = _places(path, boards, output)
+    places = _places(path, where.boards, output)
     with steps("Boards") as step:
-        results = bench_on(path, boards, options, note, step)
+        results = bench_on(path, where.boards, options, note, step)
     for result, place in zip(results, places, strict=True):
         if result.report is not None:
             _write(result.report, place)
@@ -111,20 +131,35 @@ def bench_boards(
         print_json(_to_json(path, results, places))
     else:
         _render(results)
+    _tell(results, places, keep=where.keep)
+    _raise_for(results)
+
+
+def _tell(results: "Sequence[BoardResult]", places: "Sequence[Path]", *, keep: bool) -> None:
+    from toolkit.cli.console import note
+
     for result, place in zip(results, places, strict=True):
         if result.report is not None:
             note(f"{result.board.name}: report, every sample included: {place}")
         if result.left:
-            kept = "kept there" if there.keep else "may still be there (the board removes it when it notices)"
+            kept = "kept there" if keep else "may still be there (the board removes it when it notices)"
             note(f"{result.board.name}: {kept}: {result.left}")
+
+
+def _raise_for(results: "Sequence[BoardResult]") -> None:
+    from toolkit.cli.console import note
+    from toolkit.errors import BoardError
+
     failed = [result for result in results if result.error is not None]
+    if any(result.exit_code == INTERRUPTED for result in failed):
+        raise KeyboardInterrupt
     if len(failed) == 1:
         raise BoardError(failed[0].line, failed[0].exit_code)
     if failed:
         for result in failed:
             note(f"failed: {result.line}")
         raise BoardError(
-            f"{len(failed)} of {len(results)} boards failed (see above), the others are well; run those again",
+            f"{len(failed)} of {len(results)} boards failed, as said above; run again for those",
             max(result.exit_code for result in failed),
         )
 
@@ -165,7 +200,7 @@ def _to_json(path: Path, results: "Sequence[BoardResult]", places: "Sequence[Pat
                 "exit_code": result.exit_code,
                 "step": result.step,
                 "error": result.error,
-                "facts": dict(result.facts) if result.facts else None,
+                "facts": result.facts._asdict() if result.facts else None,
                 "environment": result.environment,
                 "selftest": result.selftest,
                 "report": _without_samples(result.report),
@@ -190,7 +225,7 @@ def _render(results: "Sequence[BoardResult]") -> None:
     from toolkit.cli.console import print_table
 
     reports = [result.report or {} for result in results]
-    rows = [["self-test", *map(_verdict, results)]]
+    rows = [["result", *map(_outcome, results)], ["self-test", *map(_verdict, results)]]
     for what, figure in _ROWS:
         cells = [_cell(figure, report) for report in reports]
         if any(cells):
@@ -200,10 +235,14 @@ def _render(results: "Sequence[BoardResult]") -> None:
         typer.echo("~ rounds differ by more than 10 %")
 
 
+def _outcome(result: "BoardResult") -> str:
+    if result.exit_code == INTERRUPTED:
+        return f"interrupted: {result.step}"
+    return "ok" if result.error is None else f"failed: {result.step}"
+
+
 def _verdict(result: "BoardResult") -> str:
-    if result.selftest is not None:
-        return str(result.selftest.get("verdict"))
-    return f"failed: {result.step}"
+    return "-" if result.selftest is None else str(result.selftest.get("verdict"))
 
 
 def _cell(figure: "Callable[[Mapping[str, Any]], str | None]", report: "Mapping[str, Any]") -> str | None:

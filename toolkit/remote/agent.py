@@ -39,6 +39,7 @@ PREFIX = "toolkit-bench-"
 _OUTPUT = 4_000_000  # bytes of a command's standard output that are kept
 _ERROR_LINES = 60
 _ERROR_LINE = 500
+_GRACE = 15.0  # seconds in which a command that took too long may end by itself
 _PACE = 0.25  # seconds between two lines of a command that are handed on: each takes time that a benchmark might want
 
 
@@ -159,6 +160,10 @@ class Agent:
             data = file.read(frame["most"])
         return {"got": True, "whole": path.stat().st_size}, data
 
+    def do_stop(self, _frame: dict[str, Any], _data: bytes) -> tuple[dict[str, Any], bytes]:
+        """Nothing runs any more: the command had ended when this came."""
+        return {"stopped": True}, b""
+
     def do_run(self, frame: dict[str, Any], _data: bytes) -> tuple[dict[str, Any], bytes]:
         """Run a command to its end, or to its time limit; nothing that it started outlives it."""
         folder = self._inside(frame["cwd"])
@@ -166,7 +171,7 @@ class Agent:
         environment = {name: value for name, value in os.environ.items() if name not in dropped}
         scratch = self._inside("tmp")
         scratch.mkdir(exist_ok=True)
-        environment |= {**frame["env"], "TMPDIR": str(scratch)}
+        environment["TMPDIR"] = str(scratch)
         if frame["imports"]:
             theirs = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
             environment["PYTHONPATH"] = os.pathsep.join([str(self._inside(frame["imports"])), *theirs])
@@ -179,14 +184,17 @@ class Agent:
         assert child.stderr is not None
         said, output = _Tail(self.events, child.stderr), _Whole(child.stdout)
         threading.Thread(target=self._wait, args=(child, said, output), daemon=True).start()
-        late = False
+        late = stopped = False
         deadline: float | None = started + float(frame["limit"])
         while True:
             kind, value, _ = self._next(deadline)
             if kind == "line":
                 self.say({"line": value})
+            elif (kind == "late" and not stopped) or (kind == "frame" and value["do"] == "stop"):
+                late, stopped, deadline = kind == "late", True, time.monotonic() + _GRACE
+                child.send_signal(signal.SIGINT)  # as Ctrl-C would: it may keep what it has
             elif kind == "late":
-                late, deadline = True, None
+                deadline = None
                 _kill(child)
             elif kind == "ended":
                 break
@@ -197,8 +205,7 @@ class Agent:
     def _wait(self, child: subprocess.Popen[bytes], *readers: threading.Thread) -> None:
         child.wait()
         # A child of the child may hold the other end of the pipes, and would do so for ever.
-        for reader in readers:
-            reader.join(2)
+        readers[0].join(1)
         _kill(child)
         for reader in readers:
             reader.join(2)

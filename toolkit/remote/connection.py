@@ -8,7 +8,7 @@ import queue
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,11 +16,11 @@ from toolkit.errors import BoardError
 from toolkit.remote import agent, ssh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from toolkit.remote.boards import Board
 
-__all__ = ["Cancelled", "Connection", "Finished", "Patience", "printable"]
+__all__ = ["Cancelled", "Connection", "Facts", "Finished", "Patience", "printable"]
 
 _PART = 256 * 1024
 _LARGEST_LINE = 1 << 20
@@ -45,6 +45,26 @@ class Patience(NamedTuple):
     alive: int = 10
     connect: float = 60
     silence: float = 90
+
+
+class Facts(NamedTuple):
+    """What a board says of itself.
+
+    Attributes:
+        python: the version of the Python that was found there.
+        version: its first two numbers.
+        executable: where it is.
+        machine, system: as ``uname`` says them.
+        pip, venv: it has a pip, and can give one to an environment.
+    """
+
+    python: str
+    version: tuple[int, int]
+    executable: str
+    machine: str
+    system: str
+    pip: bool
+    venv: bool
 
 
 class Finished(NamedTuple):
@@ -75,7 +95,7 @@ class Connection:
 
     Attributes:
         board: which.
-        facts: what it says of itself: "python", "version", "executable", "machine", "system", "pip", "venv".
+        facts: what it says of itself; None until `open`.
         folder: ours, as a path there; empty until `begin`.
     """
 
@@ -89,12 +109,12 @@ class Connection:
         patience: Patience | None = None,
     ) -> None:
         self.board, self.patience = board, patience or Patience()
-        self.facts: dict[str, Any] = {}
+        self.facts: Facts | None = None
         self.folder = ""
-        self._interactive = interactive
+        self._interactive, self._config = interactive, config
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._writing, self._heard, self._cancelled = threading.Lock(), time.monotonic(), False
-        self._said, self._over = b"", threading.Event()
+        self._said, self._garbled, self._over = b"", False, threading.Event()
         command = ssh.ssh_command(board, interactive=interactive, config=config, alive=self.patience.alive)
         remote = ssh.remote_command((python,) if python else ssh.PYTHONS)
         self._process = ssh.start([*command, remote])
@@ -112,7 +132,11 @@ class Connection:
         with suppress(OSError):  # what became of it says the process
             self._write(f"{len(source)}\n".encode() + source)
         limit = self.patience.connect * (10 if self._interactive else 1)
-        self.facts = self._answer(limit, "it did not begin to speak")
+        said = self._answer(limit, "it did not begin to speak")
+        with _understood():
+            words = {name: printable(str(said[name])) for name in ("python", "executable", "machine", "system")}
+            major, minor = map(int, said["version"])
+            self.facts = Facts(**words, version=(major, minor), pip=bool(said["pip"]), venv=bool(said["venv"]))
         threading.Thread(target=self._stay_alive, daemon=True).start()
 
     def begin(self, *, need: int, keep: bool) -> None:
@@ -123,7 +147,8 @@ class Connection:
         """
         answer = self._ask({"do": "begin", "need": need, "keep": keep, "silence": self.patience.silence}, limit=60)
         self._check(answer, "a temporary folder cannot be made")
-        self.folder = str(answer["folder"])
+        with _understood():
+            self.folder = printable(str(answer["folder"]))
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file below the folder, and see that it arrived.
@@ -152,8 +177,9 @@ class Connection:
             answer = self._ask(frame, limit=120)
             self._check(answer, f"{self.folder}/{name} cannot be read")
             data += answer["data"]
-            if not answer["data"] or len(data) >= min(answer["whole"], _LARGEST_FILE):
-                return bytes(data)
+            with _understood():
+                if not answer["data"] or len(data) >= min(int(answer["whole"]), _LARGEST_FILE):
+                    return bytes(data)
 
     def run(
         self,
@@ -161,7 +187,6 @@ class Connection:
         *,
         limit: float,
         cwd: str = ".",
-        env: Mapping[str, str] | None = None,
         without: Sequence[str] = (),
         imports: str = "",
         tell: Callable[[str], None] | None = None,
@@ -172,7 +197,6 @@ class Connection:
             argv: program and words.
             limit: seconds that it may take.
             cwd: below the folder.
-            env: more environment.
             without: names that its environment has not.
             imports: a folder below ours from which Python imports first.
             tell: told of lines of its standard error as they come, a few a second at most.
@@ -184,15 +208,28 @@ class Connection:
             "do": "run",
             "argv": list(argv),
             "cwd": cwd,
-            "env": dict(env or {}),
             "without": list(without),
             "imports": imports,
             "limit": limit,
         }
         answer = self._ask(frame, limit=limit + 60, tell=tell)
         self._check(answer, f"{argv[0]} cannot be started")
-        errors = tuple(printable(str(line)) for line in answer["errors"])
-        return Finished(answer["code"], answer["late"], answer["data"], errors, float(answer["seconds"]))
+        with _understood():
+            errors = tuple(printable(str(line)) for line in answer["errors"])
+            code, seconds = int(answer["code"]), float(answer["seconds"])
+            return Finished(code, bool(answer["late"]), answer["data"], errors, seconds)
+
+    def rescue(self, name: str) -> bytes:
+        """After `cancel`: end the command that runs there as Ctrl-C would, and read a file that it left.
+
+        Raises:
+            BoardError: there is none, or the board is gone.
+        """
+        self._cancelled = False
+        answer = self._ask({"do": "stop"}, limit=_END)
+        while "code" not in answer and "stopped" not in answer:  # what was asked before
+            answer = self._answer(_END, "it did not end")
+        return self.get(name)
 
     def cancel(self) -> None:
         """Make whatever waits for the board raise `Cancelled`; any thread may call it."""
@@ -208,7 +245,7 @@ class Connection:
         """
         left: str | None = self.folder or None
         with suppress(BoardError, OSError, ValueError, KeyError):
-            if self.facts and self._process.poll() is None:
+            if self.facts is not None and self._process.poll() is None:
                 self._cancelled = False
                 self._write(b'{"do": "end"}\n')
                 left = self._wait_for_end()
@@ -286,19 +323,23 @@ class Connection:
         try:
             while (line := stdout.readline(_LARGEST_LINE)).rstrip(b"\r\n") != agent.MARK:
                 noise += len(line)
-                if not line or noise > _LARGEST_NOISE:
+                if not line:
                     return
+                if noise > _LARGEST_NOISE:
+                    raise ValueError(line)
             while line := stdout.readline(_LARGEST_LINE):
                 answer = json.loads(line)
                 size = int(answer["size"])
                 if not 0 <= size <= 2 * _LARGEST_FILE:
-                    return
+                    raise ValueError(size)
                 answer["data"] = stdout.read(size)
                 self._heard = time.monotonic()
                 if "alive" not in answer:
                     self._answers.put(answer)
-        except (OSError, ValueError, KeyError, TypeError):
+        except OSError:
             pass
+        except (ValueError, KeyError, TypeError):
+            self._garbled = True
         finally:
             self._over.set()
             self._answers.put(None)
@@ -315,7 +356,7 @@ class Connection:
         step, longest = self.patience.alive * 2, self.patience.alive * 6
         while not self._over.wait(step):
             if time.monotonic() - self._heard > longest:
-                self._said += b"not responding"
+                self._said += b"\nno sign of life any more"
                 self._process.terminate()
             elif self._writing.acquire(timeout=1):
                 self._writing.release()
@@ -323,6 +364,8 @@ class Connection:
                     self._write(b'{"do": "alive"}\n')
 
     def _why_ended(self) -> str:
+        if self._garbled:
+            return _GARBLED
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         self._threads[1].join(2)
@@ -332,7 +375,22 @@ class Connection:
         if "@toolkit-old-python" in said:
             version = said.partition("@toolkit-old-python ")[2].split()[0]
             return f"its Python is {version}, older than 3.9, which the self-test needs; name another with --python"
-        return ssh.reason(said, self._process.returncode, self.board)
+        if self.facts is not None:
+            last = (said.strip().splitlines() or ["no sign of life any more"])[-1].strip()
+            return f"it went away: {last}; see that it is on and in this network, and run again"
+        return ssh.reason(said, self._process.returncode, self.board, self._config)
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """An answer of another form than ours is that board's failure."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise BoardError(_GARBLED) from error
+
+
+_GARBLED = "it says something else than what was asked; check what its login prints, and that it is well"
 
 
 def printable(text: str) -> str:

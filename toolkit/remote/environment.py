@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from toolkit.remote.connection import Connection, Finished
+    from toolkit.remote.connection import Connection, Facts, Finished
 
 __all__ = ["INSTALLED_BYTES", "Interpreter", "prepare", "read_wheels"]
 
@@ -75,15 +75,17 @@ def prepare(
     Raises:
         BoardError: no environment can be made.
     """
-    base = str(connection.facts["executable"])
+    facts = connection.facts
+    assert facts is not None  # it is begun
+    base = facts.executable
     if named:
         tell("looking for numpy and onnxruntime")
         if connection.run([base, "-c", "import numpy, onnxruntime"], limit=_LOOK_LIMIT).code == 0:
             return Interpreter(base, own=False)
-    pip = _make(connection, base, tell)
+    pip = _make(connection, facts, tell)
     words = ["install", "--quiet", "--no-input", "--no-cache-dir", "--disable-pip-version-check", "--require-hashes"]
     if wheels is not None:
-        chosen = _fitting(wheels, connection)
+        chosen = _fitting(wheels, facts)
         for name, data in chosen.items():
             tell(f"sending {name}")
             connection.put(f"wheels/{name}", data)
@@ -104,17 +106,17 @@ _OTHERWISE = (
 )
 
 
-def _make(connection: Connection, base: str, tell: Callable[[str], None]) -> list[str]:
+def _make(connection: Connection, facts: Facts, tell: Callable[[str], None]) -> list[str]:
     """An empty environment in our folder; the words that run a pip which installs into it."""
     tell("making an environment")
     place = f"{connection.folder}/venv"
-    python = f"{place}/bin/python"
-    if connection.facts["venv"]:
+    base, python = facts.executable, f"{place}/bin/python"
+    if facts.venv:
         done = connection.run([base, "-m", "venv", place], limit=_MAKE_LIMIT, without=("PYTHONPATH",))
         if done.code == 0:
             return [python, "-m", "pip"]
     # Debian has the module venv without the pip for it; a pip of the system's can be told to install elsewhere.
-    if connection.facts["pip"]:
+    if facts.pip:
         done = connection.run([base, "-m", "pip", "--version"], limit=_LOOK_LIMIT)
         version = re.match(rb"pip (\d+)\.(\d+)", done.out)
         if version and (int(version[1]), int(version[2])) >= _PIP_OF_OTHERS:
@@ -127,14 +129,14 @@ def _make(connection: Connection, base: str, tell: Callable[[str], None]) -> lis
     )
 
 
-def _fitting(wheels: Mapping[str, bytes], connection: Connection) -> dict[str, bytes]:
+def _fitting(wheels: Mapping[str, bytes], facts: Facts) -> dict[str, bytes]:
     """Those for this Python and machine, as far as the names tell (PEP 427: NAME-VERSION-PYTHON-ABI-PLATFORM.whl)."""
-    major, minor = connection.facts["version"]
-    pythons, machine = {f"cp{major}{minor}", f"py{major}", f"py{major}{minor}", "abi3"}, connection.facts["machine"]
+    major, minor = facts.version
+    pythons = {f"cp{major}{minor}", f"py{major}", f"py{major}{minor}", "abi3"}
     chosen = {}
     for name, data in wheels.items():
         python, abi, platform = name.removesuffix(".whl").split("-")[-3:]
-        if pythons & {*python.split("."), *abi.split(".")} and (platform == "any" or platform.endswith(machine)):
+        if pythons & {*python.split("."), *abi.split(".")} and (platform == "any" or platform.endswith(facts.machine)):
             chosen[name] = data
     return chosen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.remote.boards import Board
-    from toolkit.remote.connection import Finished
+    from toolkit.remote.connection import Facts, Finished
 
 __all__ = ["LOWEST_PYTHON", "STEPS", "BoardOptions", "BoardResult", "Job", "Sending"]
 
@@ -78,7 +79,7 @@ class BoardResult:
         step: of `STEPS`, the last that was begun.
         error: what went wrong in it, and what to do; None: all is well.
         exit_code: 0, or what that failure means (see `toolkit.errors`).
-        facts: what the board says of itself: "python", "executable", "machine", "system"; None: it never spoke.
+        facts: what the board says of itself; None: it never spoke.
         environment: "made" there, or the Python that was "named"; None: neither came about.
         selftest: the self-test's report, as ``python predictor.py --selftest --json`` gives it.
         report: the benchmark's, as bench.json holds it.
@@ -90,7 +91,7 @@ class BoardResult:
     step: str
     error: str | None
     exit_code: int
-    facts: Mapping[str, Any] | None
+    facts: Facts | None
     environment: str | None
     selftest: Mapping[str, Any] | None
     report: Mapping[str, Any] | None
@@ -173,7 +174,7 @@ class Job:
             step=self._step,
             error=error,
             exit_code=code,
-            facts=self._there.facts or None,
+            facts=self._there.facts,
             environment=self._environment,
             selftest=self._selftest,
             report=self._report,
@@ -211,7 +212,7 @@ class Job:
     def _steps(self) -> None:
         there = self._there
         self._begin("connect")
-        if not there.facts and self._failed is None:
+        if there.facts is None and self._failed is None:
             self.open()
         if self._failed is not None:
             raise self._failed
@@ -248,24 +249,31 @@ class Job:
             raise BoardError(f"it failed: {printable(str(self._selftest.get('error')))}", _known(done.code))
 
     def _bench(self, python: environment.Interpreter, without: tuple[str, ...]) -> None:
-        version = tuple(self._there.facts["version"])
-        if version < LOWEST_PYTHON:
+        facts = self._there.facts
+        assert facts is not None  # open() was well
+        if facts.version < LOWEST_PYTHON:
             raise BoardError(
-                f"its Python is {printable(str(self._there.facts['python']))}, older than "
-                f"{'.'.join(map(str, LOWEST_PYTHON))}, which the benchmark needs (the self-test passed); name a newer "
-                "one with --python"
+                f"its Python is {facts.python}, older than {'.'.join(map(str, LOWEST_PYTHON))}, which the benchmark "
+                "needs (the self-test passed); name a newer one with --python"
             )
         folder = self._there.folder
         # -P keeps the current folder out of sys.path, as it is for an installed program.
         command = [python.path, "-P", "-m", MODULE, f"{folder}/{_BUNDLE}", "--output", f"{folder}/{_REPORT}"]
-        done = self._there.run(
-            [*command, *self.options.arguments],
-            limit=self.options.bench_limit,
-            without=without,
-            imports=_CODE,
-            tell=self._tell,
-        )
+        try:
+            done = self._there.run(
+                [*command, *self.options.arguments],
+                limit=self.options.bench_limit,
+                without=without,
+                imports=_CODE,
+                tell=self._tell,
+            )
+        except Cancelled:
+            with suppress(BoardError):  # what was measured until then is not lost
+                self._report = _report(self._there.rescue(_REPORT))
+            raise
         if done.code:
+            with suppress(BoardError):  # nor is it here
+                self._report = _report(self._there.get(_REPORT))
             raise BoardError(f"it failed: {_ended(done)}", _known(done.code))
 
 

@@ -48,12 +48,13 @@ def bench_on(
         step: told of the progress.
 
     Returns:
-        One result a board, in their order; a board that fails does not keep the others from going on.
+        One result a board, in their order; a board that fails does not keep the others from going on. After Ctrl-C they
+        are told to clean up, and the results hold what was measured until then and the exit code 130.
 
     Raises:
         MissingError: no OpenSSH here; or see `make_bundle`, `verify_bundle`, `read_wheels`.
         UsageError, ModelError, CorruptArtifactError, GateError: the bundle, the artifact or an option is wrong.
-        KeyboardInterrupt: Ctrl-C; the boards were told to clean up.
+        KeyboardInterrupt: Ctrl-C before all boards were at work, or a second time.
     """
     options = options or BoardOptions()
     bundle = _bundle_files(path, note)
@@ -72,9 +73,11 @@ def bench_on(
         for worker in workers:
             worker.start()
         _follow(workers, events, step)
-    except BaseException:
+    except BaseException as error:
         _stop(workers, note)
-        raise
+        # What was measured until then is kept, if all came so far; another Ctrl-C does not get here.
+        if not isinstance(error, KeyboardInterrupt) or any(worker.result is None for worker in workers):
+            raise
     return [worker.result for worker in workers if worker.result is not None]
 
 
@@ -148,7 +151,7 @@ def _follow(workers: Sequence[_Worker], events: queue.SimpleQueue[_Event], step:
 
 
 def _stop(workers: Sequence[_Worker], note: Note) -> None:
-    """After Ctrl-C: have every board clean up, and say which could not be told."""
+    """Have every board clean up, and say where one gave no answer any more."""
     for worker in workers:
         worker.job.cancel()
     deadline = time.monotonic() + _AFTER_INTERRUPT
@@ -160,7 +163,5 @@ def _stop(workers: Sequence[_Worker], note: Note) -> None:
         for worker in workers:
             worker.job.kill()
     for worker in workers:
-        left = worker.result.left if worker.result is not None else worker.job.folder
-        if left:
-            kept = "kept" if worker.job.options.keep else "did not say that it removed (it will, left alone)"
-            note(f"{worker.job.board.name}: {kept} {left}")
+        if worker.result is None and worker.job.folder:
+            note(f"{worker.job.board.name}: did not say that it removed {worker.job.folder} (it will, left alone)")

@@ -101,15 +101,17 @@ def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(wrapped, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def reason(said: str, code: int | None, board: Board) -> str:
-    """Why a connection did not come about, or ended: what happened and what to do, in one phrase.
+def reason(said: str, code: int | None, board: Board, config: Path | None = None) -> str:
+    """Why a connection did not come about: what happened and what to do, in one phrase.
 
     Args:
         said: the client's standard error.
         code: how it ended; None: not yet.
         board: which.
+        config: see `ssh_command`.
     """
-    by_hand = " ".join(("ssh", *(word for word in board.destination if word != "--")))
+    chosen = ("-F", str(config)) if config else ()
+    by_hand = shlex.join(("ssh", *chosen, *(word for word in board.destination if word != "--")))
     for sign, text in (
         (
             "REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -126,10 +128,9 @@ def reason(said: str, code: int | None, board: Board) -> str:
         ("No route to host", "it cannot be reached; check that it is on, and in this network"),
         ("Network is unreachable", "it cannot be reached; check this machine's network"),
         ("onnection timed out", "it does not answer; check that it is on, and in this network"),
-        ("not responding", "it went away: no sign of life for a while"),
     ):
         if sign in said:
             return text
     last = (said.strip().splitlines() or [""])[-1].strip()
-    how = "the connection ended" if code in (None, 255) else f"its shell ended with exit code {code}"
+    how = "there is no connection" if code in (None, 255) else f"its shell ended with exit code {code}"
     return f"{how}{f' ({last})' if last else ''}; try by hand: {by_hand} true"
