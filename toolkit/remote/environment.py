@@ -97,7 +97,11 @@ def prepare(
         without=("PYTHONPATH",),
     )
     if done.code:
-        raise BoardError(f"pip does not install the bundle's requirements.txt: {_pip_says(done)}; {_OTHERWISE}")
+        said = _pip_says(done)
+        what_to_do = _OTHERWISE
+        if "No space left" in said or "quota" in said:
+            what_to_do = f"make room for {INSTALLED_BYTES / 1e6:.0f} MB beside {connection.folder}, or set TMPDIR there"
+        raise BoardError(f"pip does not install the bundle's requirements.txt: {said}; {what_to_do}")
     return Interpreter(f"{connection.folder}/venv/bin/python", own=True)
 
 
@@ -111,22 +115,27 @@ def _make(connection: Connection, facts: Facts, tell: Callable[[str], None]) -> 
     tell("making an environment")
     place = f"{connection.folder}/venv"
     base, python = facts.executable, f"{place}/bin/python"
+    # A pip of 22.3 or newer installs into an environment that has none, which saves making one: half a minute on a
+    # small board. Else the module venv gives it one, for which Debian has a package of its own.
+    ways = []
+    if facts.pip and _version_of_pip(connection, base) >= _PIP_OF_OTHERS:
+        ways.append((["--without-pip"], [base, "-m", "pip", "--python", python]))
     if facts.venv:
-        done = connection.run([base, "-m", "venv", place], limit=_MAKE_LIMIT, without=("PYTHONPATH",))
-        if done.code == 0:
-            return [python, "-m", "pip"]
-    # Debian has the module venv without the pip for it; a pip of the system's can be told to install elsewhere.
-    if facts.pip:
-        done = connection.run([base, "-m", "pip", "--version"], limit=_LOOK_LIMIT)
-        version = re.match(rb"pip (\d+)\.(\d+)", done.out)
-        if version and (int(version[1]), int(version[2])) >= _PIP_OF_OTHERS:
-            bare = [base, "-m", "venv", "--without-pip", "--clear", place]
-            if connection.run(bare, limit=_MAKE_LIMIT, without=("PYTHONPATH",)).code == 0:
-                return [base, "-m", "pip", "--python", python]
+        ways.append(([], [python, "-m", "pip"]))
+    for more, pip in ways:
+        command = [base, "-m", "venv", "--clear", *more, place]
+        if connection.run(command, limit=_MAKE_LIMIT, without=("PYTHONPATH",)).code == 0:
+            return pip
     raise BoardError(
         f"{base} can make no environment: there is no pip for it; install one there (Debian: apt-get install "
         "python3-venv), or name a Python with numpy and onnxruntime: --python PATH"
     )
+
+
+def _version_of_pip(connection: Connection, base: str) -> tuple[int, int]:
+    done = connection.run([base, "-m", "pip", "--version"], limit=_LOOK_LIMIT)
+    version = re.match(rb"pip (\d+)\.(\d+)", done.out)
+    return (int(version[1]), int(version[2])) if version else (0, 0)
 
 
 def _fitting(wheels: Mapping[str, bytes], facts: Facts) -> dict[str, bytes]:
