@@ -7,20 +7,29 @@ from dataclasses import dataclass
 from toolkit.benchmarking.latency import MIN_SAMPLES
 from toolkit.errors import UsageError
 
-__all__ = ["BenchSettings", "DEFAULT", "MOST_SECONDS", "QUICK", "SCENARIOS"]
+__all__ = ["BenchSettings", "DEFAULT", "LOAD", "MOST_SECONDS", "QUICK", "SCENARIOS", "SWEEP_BATCH"]
 
 SCENARIOS = (
     "single-stream",
     "fixed-rate",
     "batches",
+    "throughput",
+    "sustained",
     "cold-start",
+    "memory",
     "cpu-time",
+    "energy",
+    "size",
+    "sweep",
 )
-QUICK = ("single-stream", "batches", "cold-start", "cpu-time")
+QUICK = ("single-stream", "batches", "cold-start", "memory", "cpu-time", "size")
 DEFAULT = tuple(name for name in SCENARIOS if name != "sustained")
 
 MOST_SECONDS = 1.0
 """A large model gets fewer calls and smaller batches, so that none of them takes much longer than this in a round."""
+
+SWEEP_BATCH = 256
+"""Batch size of the sweep and of the throughput on all cores, unless the model is too large for it."""
 
 MOST_BATCH_BYTES = 64_000_000
 """Inputs of one batch at most: a device has little memory, and a model's activations are a multiple of its inputs."""
@@ -46,6 +55,8 @@ class BenchSettings:
         throughput_seconds: time a round spends on each way to use all cores.
         sustained_seconds: of the sustained run, once.
         energy_seconds: time a round spends on energy, half of it idle.
+        few_rounds: rounds of throughput and energy at most, which take long.
+        control: the first file is opened a second time in each round, so that noise shows.
         seed: of the random rows.
         free_size: size of free dimensions; None: `FREE_SIZE`.
         timeout: seconds after which a file that gives no sign counts as hanging.
@@ -66,6 +77,8 @@ class BenchSettings:
     throughput_seconds: float = 0.1
     sustained_seconds: float = 60.0
     energy_seconds: float = 1.0
+    few_rounds: int = 5
+    control: bool = True
     seed: int = 0
     free_size: int | None = None
     timeout: float = 60.0
@@ -114,4 +127,4 @@ class BenchSettings:
     @classmethod
     def thorough(cls) -> BenchSettings:
         """Everything, for some minutes."""
-        return cls(scenarios=SCENARIOS, rounds=30)
+        return cls(scenarios=SCENARIOS, rounds=30, few_rounds=10)

@@ -5,20 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from toolkit.benchmarking.intervals import Ratio
 from toolkit.benchmarking.rounds import NOISE_BOUND
 from toolkit.benchmarking.samples import pack
+from toolkit.predictor import RuntimeSettings
 
 if TYPE_CHECKING:
+    from toolkit.benchmarking.clock import Clock
+    from toolkit.benchmarking.conditions import Conditions
     from toolkit.benchmarking.feed import InputReport
-    from toolkit.benchmarking.footprint import ColdStart, Installed
+    from toolkit.benchmarking.footprint import ColdStart, Memory
     from toolkit.benchmarking.host import Host
+    from toolkit.benchmarking.noise import Noise
     from toolkit.benchmarking.plan import BenchSettings
     from toolkit.benchmarking.scenarios.batches import Batches
     from toolkit.benchmarking.scenarios.cpu_time import CpuTime
+    from toolkit.benchmarking.scenarios.energy import Energy
     from toolkit.benchmarking.scenarios.fixed_rate import FixedRate
     from toolkit.benchmarking.scenarios.single_stream import SingleStream
+    from toolkit.benchmarking.scenarios.size import Size
+    from toolkit.benchmarking.scenarios.sustained import Sustained
+    from toolkit.benchmarking.scenarios.throughput import Throughput
+    from toolkit.benchmarking.sweep import Sweep
 
-__all__ = ["BenchReport", "FORMAT", "FileReport", "Results"]
+__all__ = ["BenchReport", "FORMAT", "FileRatio", "FileReport", "Results"]
 
 FORMAT = 3
 
@@ -30,8 +40,14 @@ class Results:
     single_stream: SingleStream | None = None
     fixed_rate: FixedRate | None = None
     batches: Batches | None = None
+    throughput: Throughput | None = None
+    sustained: Sustained | None = None
     cold_start: ColdStart | None = None
+    memory: Memory | None = None
     cpu_time: CpuTime | None = None
+    energy: Energy | None = None
+    size: Size | None = None
+    sweep: Sweep | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,20 @@ class FileReport:
 
 
 @dataclass(frozen=True)
+class FileRatio:
+    """Two files of the report side by side.
+
+    Attributes:
+        file, base: their names.
+        p50: time of one row in file to that in base, by round.
+    """
+
+    file: str
+    base: str
+    p50: Ratio
+
+
+@dataclass(frozen=True)
 class BenchReport:
     """A benchmark of one or more files on one machine, taken in the same rounds.
 
@@ -69,18 +99,22 @@ class BenchReport:
         interrupted: whether Ctrl-C ended it early.
         settings: how it was measured.
         host: on what.
-        clock_overhead_ns: what reading the clock adds to every sample; it is not subtracted.
+        clock: that times were taken from.
+        conditions: what else the machine did.
+        noise: whether it was quiet enough.
         files: the quantized one first.
-        installed: numpy and onnxruntime.
+        ratios: each file beside the float32 one, or else the last.
     """
 
     created: str
     interrupted: bool
     settings: BenchSettings
     host: Host
-    clock_overhead_ns: float
+    clock: Clock
+    conditions: Conditions
+    noise: Noise
     files: tuple[FileReport, ...]
-    installed: tuple[Installed, ...]
+    ratios: tuple[FileRatio, ...]
 
     def to_json(self, *, samples: bool = True) -> dict[str, Any]:
         """The report as plain values.
@@ -91,19 +125,25 @@ class BenchReport:
         return {"format": FORMAT, "noise_bound": NOISE_BOUND, **_plain(self, samples=samples)}
 
 
+_SAMPLES = {"samples_ns", "samples", "times_ns", "times_n"}
+
+
 def _plain(value: Any, *, samples: bool) -> Any:
+    if isinstance(value, Ratio):
+        return value.to_json()
+    if isinstance(value, RuntimeSettings):
+        return value._asdict()
     if is_dataclass(value):
         found = {}
         for field in fields(value):
+            if not samples and field.name in _SAMPLES:
+                continue
             given = getattr(value, field.name)
-            if field.name in ("samples_ns", "samples"):
-                if not samples:
-                    continue
-                if field.name == "samples_ns":
-                    found[field.name] = pack(given)
-                    continue
             name = field.name.replace("_", "-") if isinstance(value, Results) else field.name
-            found[name] = _plain(given, samples=samples)
+            found[name] = pack(given) if field.name == "samples_ns" else _plain(given, samples=samples)
+        for name in ("noisy", "holds"):
+            if isinstance(getattr(type(value), name, None), property):
+                found[name] = getattr(value, name)
         return found
     if isinstance(value, dict):
         return {key: _plain(inner, samples=samples) for key, inner in value.items()}

@@ -62,13 +62,15 @@ def _open(before: Opened | None, request: dict[str, Any]) -> tuple[Opened, dict[
         "call": opened.call_name,
         "inputs": [asdict(fed) for fed in opened.inputs],
         "sha256": opened.predictor.file.sha256,
+        "bytes": os.path.getsize(opened.predictor.file.path),  # noqa: PTH202 - one call
         **opened.look(),
     }
     return opened, given
 
 
 def _take(name: str, opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
-    module = importlib.import_module(f"toolkit.benchmarking.scenarios.{name.replace('-', '_')}")
+    place = "probe" if name == "probe" else f"scenarios.{name.replace('-', '_')}"
+    module = importlib.import_module(f"toolkit.benchmarking.{place}")
     return dict(module.take(opened, **request))
 
 

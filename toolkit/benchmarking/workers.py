@@ -22,7 +22,8 @@ __all__ = ["Worker", "WorkerFailedError"]
 
 _GRACE = 2.0  # seconds that the parent waits beyond the limit by which a worker ends itself
 _CODE = (
-    "import sys; sys.path.append(sys.argv[1]) if sys.argv[1] not in sys.path else None; "
+    # The toolkit may run from a source tree that is not installed, or beside another that is.
+    "import sys; sys.argv[1] in sys.path or sys.path.insert(0, sys.argv[1]); "
     "from toolkit.benchmarking.worker import main; main()"
 )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import statistics
 from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from toolkit.benchmarking.latency import Latency, summarize_latency, time_calls
@@ -36,7 +39,14 @@ class SingleStream:
 def take(opened: Opened, calls: int) -> dict[str, Any]:
     """Time some calls; a tenth more come first and are not timed, so that the caches hold this model."""
     before = max(1, calls // 10)
-    return {"samples": time_calls(opened.call, opened.turn, calls=calls, warmup=before), "warmup": before}
+    switches, start = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw, perf_counter_ns()
+    samples = time_calls(opened.call, opened.turn, calls=calls, warmup=before)
+    return {
+        "samples": samples,
+        "warmup": before,
+        "ns": perf_counter_ns() - start,
+        "switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches,
+    }
 
 
 def summarize(rounds: Sequence[Sequence[dict[str, Any]]], warm_ups: Sequence[WarmUp]) -> SingleStream:
@@ -46,8 +56,6 @@ def summarize(rounds: Sequence[Sequence[dict[str, Any]]], warm_ups: Sequence[War
         rounds: the takes of each.
         warm_ups: what came before each.
     """
-    import statistics
-
     samples = [[s for taken in takes for s in taken["samples"]] for takes in rounds]
     discarded = sum(taken["warmup"] for takes in rounds for taken in takes)
     return SingleStream(
