@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -154,11 +155,11 @@ def test_an_environment_made_of_wheels_and_kept_and_a_board_that_is_not_known(
     assert "stranger" not in (server.folder / "known_hosts").read_text()
     stranger, board = json.loads(done.out)["boards"]
     assert (stranger["step"], stranger["exit_code"], stranger["report"]) == ("connect", 3, None)
+    assert not {"samples", "samples_ns", "times_ns"} & set(re.findall(r'"(\w+)": ', done.out))
     assert (board["board"], board["exit_code"], board["error"]) == (place.name, 0, None)
     assert (board["environment"], board["selftest"]["verdict"]) == ("made", "passed")
     latency = board["report"]["files"][0]["scenarios"]["single-stream"]["latency"]
     assert latency["p50_ns"] > 0
-    assert "samples_ns" not in latency
     assert board["file"] == str(tmp_path / f"model.{place.name}.bench.json")
     assert json.loads(Path(board["file"]).read_text())["files"][0]["kind"] == "int8"
     kept = place.tmp / Path(board["left"]).name
@@ -168,6 +169,27 @@ def test_an_environment_made_of_wheels_and_kept_and_a_board_that_is_not_known(
     assert (kept / "venv" / "bin" / "python").exists()
     assert place.left_now() == [kept.name]
     assert sorted(path.name for path in artifact.iterdir()) == sorted(path.name for path in REFERENCE.iterdir())
+
+
+def test_openssh_asks_in_a_terminal(server: Server, bundle: Path) -> None:
+    """The question about an unknown host is OpenSSH's own, and so is what it makes of the answer."""
+    server.place("asked", known=False)
+    ours, theirs = os.openpty()
+    command = [str(TOOLKIT), "bench", str(bundle), "--on", "asked", "--ssh-config", str(server.config)]
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *command, "--python", "/nowhere"], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # how a terminal says that nobody is there any more
+        while part := os.read(ours, 4096):
+            said += part
+            if said.endswith(b"(yes/no/[fingerprint])? "):
+                os.write(ours, b"yes\n")
+    os.close(ours)
+    assert process.wait(60) == 3
+    assert b"asked: connect: no such Python there" in said
+    assert any(line.startswith("asked ") for line in (server.folder / "known_hosts").read_text().splitlines())
 
 
 def test_a_changed_host_key(server: Server, bundle: Path) -> None:

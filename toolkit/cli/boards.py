@@ -1,14 +1,16 @@
 """``toolkit bench --on``: the options, the table with the boards side by side, and the JSON form."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from toolkit.progress import Step
     from toolkit.remote import BoardResult
     from toolkit.remote.boards import Board
 
@@ -38,7 +40,7 @@ SshConfig = Annotated[
 
 
 JSON_FORMAT, INTERRUPTED = 1, 130
-_SAMPLES = ("samples_ns", "samples")
+_SAMPLES = ("samples_ns", "samples", "times_ns", "times_n")
 
 
 class There(NamedTuple):
@@ -122,7 +124,14 @@ def bench_there(
         interactive=sys.stdin.isatty() and sys.stderr.isatty(),
     )
     places = _places(path, where.boards, output)
-    with steps("Boards") as step:
+    with ExitStack() as stack:
+        shown: list[Step] = []
+
+        def step(done: int, total: int, what: str) -> None:
+            if not shown:  # not before: OpenSSH may have questions
+                shown.append(stack.enter_context(steps("Boards")))
+            shown[0](done, total, what)
+
         results = bench_on(path, where.boards, options, note, step)
     for result, place in zip(results, places, strict=True):
         if result.report is not None:
@@ -136,9 +145,14 @@ def bench_there(
 
 
 def _tell(results: "Sequence[BoardResult]", places: "Sequence[Path]", *, keep: bool) -> None:
+    from toolkit.cli.board_rows import noisy
     from toolkit.cli.console import note
 
     for result, place in zip(results, places, strict=True):
+        if result.report is not None and (noise := noisy(result.report)):
+            typer.secho(
+                f"NOISY: {result.board.name}: {noise}; do not rely on its figures", fg="red", bold=True, err=True
+            )
         if result.report is not None:
             note(f"{result.board.name}: report, every sample included: {place}")
         if result.left:
@@ -222,16 +236,14 @@ def _without_samples(value: Any) -> Any:
 
 
 def _render(results: "Sequence[BoardResult]") -> None:
+    from toolkit.cli.board_rows import figures
     from toolkit.cli.console import print_table
 
-    reports = [result.report or {} for result in results]
+    columns = ["", *(result.board.name for result in results)]
     rows = [["result", *map(_outcome, results)], ["self-test", *map(_verdict, results)]]
-    for what, figure in _ROWS:
-        cells = [_cell(figure, report) for report in reports]
-        if any(cells):
-            rows.append([what, *(cell or "-" for cell in cells)])
-    print_table("Boards", ["", *(result.board.name for result in results)], rows, fold_first=False)
-    if any("~" in cell for row in rows for cell in row):
+    rows += figures([result.report or {} for result in results])
+    print_table("Boards", columns, rows)
+    if any(cell.startswith("~") for row in rows for cell in row):
         typer.echo("~ rounds differ by more than 10 %")
 
 
@@ -242,63 +254,6 @@ def _outcome(result: "BoardResult") -> str:
 
 
 def _verdict(result: "BoardResult") -> str:
-    return "-" if result.selftest is None else str(result.selftest.get("verdict"))
-
-
-def _cell(figure: "Callable[[Mapping[str, Any]], str | None]", report: "Mapping[str, Any]") -> str | None:
-    """A figure in words; None where the report has none."""
     from toolkit.remote.connection import printable
 
-    try:
-        text = figure(report)
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-    return printable(text) if text else None
-
-
-def _latency(name: str) -> "Callable[[Mapping[str, Any]], str]":
-    def figure(report: "Mapping[str, Any]") -> str:
-        latency = _scenario(report, "single-stream")["latency"]
-        return _marked(f"{latency[name] / 1000:,.1f}", latency, report)
-
-    return figure
-
-
-def _scenario(report: "Mapping[str, Any]", name: str) -> Any:
-    return report["files"][0]["scenarios"][name]
-
-
-def _marked(text: str, figure: "Mapping[str, Any]", report: "Mapping[str, Any]") -> str:
-    return f"~{text}" if figure["spread"] > report["noise_bound"] else text
-
-
-def _cores(report: "Mapping[str, Any]") -> str:
-    host = report["host"]
-    return f"{len(host['affinity'])} of {host['logical_cores']}"
-
-
-def _throughput(report: "Mapping[str, Any]") -> str:
-    best = max(_scenario(report, "batches")["sizes"], key=lambda size: float(size["images_per_second"]))
-    return _marked(f"{best['images_per_second']:,.0f}", best, report) + f" (batch {best['batch']})"
-
-
-_ROWS: "tuple[tuple[str, Callable[[Mapping[str, Any]], str | None]], ...]" = (
-    ("board", lambda report: report["host"]["board"]),
-    ("CPU", lambda report: report["host"]["cpu_model"]),
-    ("cores usable", _cores),
-    ("memory", lambda report: f"{report['host']['memory_bytes'] / 2**30:.1f} GiB"),
-    ("Python", lambda report: report["host"]["python"]),
-    ("onnxruntime", lambda report: report["host"]["onnxruntime"]),
-    ("model", lambda report: report["files"][0]["name"]),
-    ("one row, p50 in us", _latency("p50_ns")),
-    ("  p90", _latency("p90_ns")),
-    ("  p99", _latency("p99_ns")),
-    ("  p99.9", _latency("p999_ns")),
-    ("CPU time a row in us", lambda report: f"{_scenario(report, 'cpu-time')['process_ns'] / 1000:,.1f}"),
-    ("rows a second, best batch", _throughput),
-    ("cold start in ms", lambda report: f"{_scenario(report, 'cold-start')['total_ms']:,.1f}"),
-    (
-        "memory after work",
-        lambda report: f"{_scenario(report, 'cold-start')['after_work_bytes'] / 1e6:,.1f} MB",
-    ),
-)
+    return "-" if result.selftest is None else printable(str(result.selftest.get("verdict")))
