@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +88,7 @@ def started(server: Server, bundle: Path, place: Place) -> subprocess.Popen[str]
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if "bench, measuring" in line:
+        if line.startswith(f"Boards: {place.name}: bench, "):
             break
     assert place.left_now() != []
     return process
@@ -302,14 +301,26 @@ def test_a_board_that_goes_away(server: Server, bundle: Path, place: Place) -> N
 
 def test_ctrl_c_leaves_nothing(server: Server, bundle: Path, place: Place) -> None:
     process = started(server, bundle, place)
-    time.sleep(4)  # some rounds
     process.send_signal(signal.SIGINT)
     done = ended(process)
     assert done.code == 130
-    assert json.loads((bundle.parent / f"{place.name}.json").read_text())["interrupted"]  # what was measured is kept
     assert done.error_line == "error: interrupted; nothing half-written was left behind"
     assert place.left_now() == []  # the command waited for that
     assert processes_in(place) == []
+
+
+def test_what_was_measured_until_ctrl_c_is_kept(server: Server, bundle: Path, place: Place) -> None:
+    def step(_done: int, _total: int, what: str) -> None:
+        if re.search(r"bench, .*[1-9]\d %", what):
+            raise KeyboardInterrupt
+
+    many = options(server, arguments=("--scenario=single-stream", "--calls=300", "--rounds=20"))
+    (result,) = bench_on(bundle, parse_boards([place.name]), many, step=step)
+    assert (result.step, result.exit_code, result.error) == ("bench", 130, "interrupted")
+    assert result.report is not None
+    assert result.report["interrupted"]
+    assert result.report["files"][0]["scenarios"]["single-stream"]["latency"]["n"] >= 300
+    assert place.left_now() == []
 
 
 def test_a_killed_command_leaves_nothing(server: Server, bundle: Path, place: Place) -> None:
