@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization architectures device zoo readme lock lock-device clean help
+.PHONY: demo test lint setup data reference benchmarks portability quantization architectures device zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -19,6 +19,7 @@ help:
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
 	@echo "make device      what the device side costs, beside the bare runtime and beside LiteRT (fetches what that takes)"
 	@echo "make zoo         many kinds of Keras models, trained and opened from files"
+	@echo "make runtimes    the reference bundle on Python 3.9 to 3.13, old onnxruntimes and emulated CPUs"
 	@echo "make readme      write the measured figures and the command help into README.md"
 	@echo "make lock        resolve the dependencies anew (needs uv on PATH)"
 	@echo "make lock-device only what bundles install on a device (part of make lock)"
@@ -79,6 +80,11 @@ device: setup
 # Many kinds of Keras models, trained and opened from each kind of file: about two minutes.
 zoo: setup
 	$(BIN)/python -m pytest -q -m zoo tests/test_zoo.py
+
+# The reference bundle's self-test on every Python found here, with old onnxruntimes and on emulated CPUs: about ten
+# minutes and 600 MB of wheels.
+runtimes: setup
+	$(BIN)/python benchmarks/runtimes.py
 
 readme: setup
 	$(BIN)/python benchmarks/readme.py

@@ -53,6 +53,7 @@ def render(text: str) -> str:
         "setup": setup(),
         "demo": demo(),
         "portability": portability(),
+        "runtimes": runtimes(),
         "quantization": quantization(),
         "architectures": architectures(),
         "help": command_help(),
@@ -203,6 +204,37 @@ def portability() -> str:
 def _refusal(text: str) -> str:
     """An error line without its advice."""
     return text.rsplit("; ", 1)[0].replace(". (", " (")
+
+
+def runtimes() -> str:
+    """The reference bundle's self-test on Pythons, releases of the runtime and emulated CPUs."""
+    report = _load(RESULTS / "runtimes.json")
+    rows = []
+    for key, how in (("pythons", "folder"), ("runtimes", "wheel"), ("cpus", "wheel")):
+        for entry in report[key]:
+            versions = entry.get("versions") or {}
+            shown = [str(versions.get(name, "")) for name in ("machine", "python", "numpy", "onnxruntime")]
+            emulated = f", {entry['emulator']}" if "emulator" in entry else ""
+            rows.append([f"{entry['what']}{emulated} ({how})", *shown, _verdict(entry)])
+    bundle = report["bundle"]
+    return (
+        _table(["where", "machine", "Python", "numpy", "onnxruntime", "self-test"], rows)
+        + f"\n\nThe bundle of the reference artifact (`{bundle['model']}`, target `{bundle['target']}`): its folder "
+        "with its own `requirements.txt` under `--require-hashes`, and one and the same wheel file elsewhere. It asks "
+        f"for onnxruntime {bundle['onnxruntime']} or newer; the pinned wheels need glibc {bundle['glibc']}.\n\n"
+        f"{machine(report['host'])}."
+    )
+
+
+def _verdict(entry: dict[str, Any]) -> str:
+    """How a self-test ended."""
+    if entry["as_expected"] is None:
+        return "not tried: not on that machine"
+    if not entry["as_expected"]:
+        return f"**wrong**: {entry.get('error')}"
+    if entry["exit_code"]:
+        return f"refused, as it has to be (exit {entry['exit_code']})"
+    return f"passed: {entry['checks']['labels']}, {entry['checks']['values']}"
 
 
 def quantization() -> str:

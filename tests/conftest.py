@@ -106,9 +106,9 @@ class Bundles:
 
 
 @pytest.fixture(scope="session")
-def bundles(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    """Made of the small artifact by the installed command."""
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """Made of the reference artifact by the installed command."""
     place = tmp_path_factory.mktemp("bundles")
-    done = toolkit("bundle", trained, "-o", place / "device", "--zip", "--wheel")
+    done = toolkit("bundle", REFERENCE, "-o", place / "device", "--zip", "--wheel")
     assert done.code == 0, done.err
     return Bundles(place / "device", place / "device.zip", next(place.glob("*.whl")))

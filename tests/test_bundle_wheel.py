@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import REFERENCE, toolkit
+from tests.conftest import REFERENCE
 from tests.emulated import machines_or_skip
 from tests.environments import core_environment, pip_install
 from toolkit.bundle import wheel
@@ -36,12 +36,9 @@ ABOUT = f"{PACKAGE}-0.1.0.dist-info"
 
 
 @pytest.fixture(scope="module")
-def contents(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
-    """A bundle's files: of the reference model, exported anew."""
-    folder = tmp_path_factory.mktemp("artifact") / "fashion-mnist"
-    finished = toolkit("export", REFERENCE, "--quantize", "-o", folder)
-    assert finished.code == 0, finished.err
-    return gather(folder).files
+def contents() -> Mapping[str, bytes]:
+    """The files of the reference model's bundle."""
+    return gather(REFERENCE).files
 
 
 def _build(contents: Mapping[str, bytes], **changes: Any) -> tuple[str, bytes]:
@@ -369,11 +366,25 @@ runpy.run_module({PACKAGE!r}, run_name="__main__", alter_sys=True)
 """
 
 
-def test_it_runs_on_a_raspberry_pi_4(built: Path, python: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    pip_install(python, "--no-index", "--no-deps", "--no-compile", "--target", str(site), str(built))
+@pytest.fixture(scope="module")
+def site(built: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel's files and nothing else."""
+    found = tmp_path_factory.mktemp("site") / "site"
+    pip_install(python, "--no-index", "--no-deps", "--no-compile", "--target", str(found), str(built))
+    return found
+
+
+def test_it_runs_on_a_raspberry_pi_4(site: Path) -> None:
     with machines_or_skip("cortex-a72") as (machine,):
         done = run_python(machine, ["-m", PACKAGE, "--selftest", "--json"], [site])
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert (report["verdict"], report["versions"]["machine"]) == ("passed", "aarch64")
+
+
+def test_a_cpu_that_is_too_old_is_said_to_be(site: Path) -> None:
+    with machines_or_skip("penryn") as (machine,):  # qemu shows it this machine's /proc/cpuinfo, so numpy has to notice
+        done = run_python(machine, ["-m", PACKAGE, "--selftest"], [site])
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "error: the self-test failed: platform: numpy does not run on this CPU" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -12,45 +12,17 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REFERENCE, ROOT, TOOLKIT, Finished, toolkit
+from tests.tiny_model import IMAGES, NAMES, WEIGHTS, expected, tiny_model
 from toolkit.data import CLASS_NAMES
 from toolkit.idx import pack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = [f"kind {letter}" for letter in "abcdefghij"]
-IMAGES = np.random.default_rng(1).integers(0, 256, (50, 28, 28), np.uint8)
-WEIGHTS = (np.random.default_rng(2).normal(size=(784, 10)) / 2000).astype(np.float32)
-
-
-def _model(path: Path, dtype: str = "uint8", names: list[str] | None = NAMES, weights: Any = WEIGHTS) -> Path:
-    """784 to 10 in one layer, so that numpy can say what to expect."""
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    given = TensorProto.UINT8 if dtype == "uint8" else TensorProto.FLOAT
-    nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Flatten", ["pixels"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("image", given, ["batch", 28, 28])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 10])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    if names:
-        helper.set_model_props(model, {"toolkit.class_names": json.dumps(names)})
-    save(model, path)
-    return path
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _model(tmp_path_factory.mktemp("a model") / "tiny.onnx")
+    return tiny_model(tmp_path_factory.mktemp("a model") / "tiny.onnx")
 
 
 @pytest.fixture
@@ -58,12 +30,6 @@ def picture(tmp_path: Path) -> Path:
     path = tmp_path / "a picture.png"
     Image.fromarray(IMAGES[0]).save(path)
     return path
-
-
-def _expected(images: Any) -> Any:
-    logits = images.reshape(-1, 784).astype(np.float64) @ WEIGHTS
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _piped(model: Path, data: bytes, *options: str) -> Finished:
@@ -91,9 +57,9 @@ def test_json_lines_say_what_the_model_says(model: Path, picture: Path, tmp_path
         (str(picture), 0),
         *((str(several), index) for index in range(3)),
     ]
-    expected = _expected(np.concatenate([IMAGES[:1], IMAGES[:3]]))
-    np.testing.assert_allclose([a["probabilities"] for a in answers], expected, atol=1e-6)
-    for answer, row in zip(answers, expected, strict=True):
+    rows = expected(np.concatenate([IMAGES[:1], IMAGES[:3]]))
+    np.testing.assert_allclose([a["probabilities"] for a in answers], rows, atol=1e-6)
+    for answer, row in zip(answers, rows, strict=True):
         assert answer["label"] == row.argmax()
         assert answer["class_name"] == NAMES[row.argmax()]
         assert answer["confidence"] == max(answer["probabilities"])
@@ -102,10 +68,10 @@ def test_json_lines_say_what_the_model_says(model: Path, picture: Path, tmp_path
 def test_people_get_a_table(model: Path, picture: Path) -> None:
     done = toolkit("predict", picture, "-m", model)
     assert done.code == 0
-    label = int(_expected(IMAGES[:1]).argmax())
+    label = int(expected(IMAGES[:1]).argmax())
     row = next(line for line in done.out.splitlines() if picture.name in line)
     assert f"{label}   {NAMES[label]}" in row
-    assert f"{_expected(IMAGES[:1]).max():.4f}" in row
+    assert f"{expected(IMAGES[:1]).max():.4f}" in row
     assert "tiny.onnx (float32)" in done.out
     assert done.err == ""
 
@@ -124,7 +90,7 @@ def test_names_that_a_terminal_or_rich_would_trip_over(model: Path, picture: Pat
 
 def test_the_runners_up(model: Path, picture: Path) -> None:
     done = toolkit("predict", picture, "-m", model, "--top", 3)
-    order = np.argsort(-_expected(IMAGES[:1])[0])
+    order = np.argsort(-expected(IMAGES[:1])[0])
     row = next(line for line in done.out.splitlines() if picture.name in line)
     assert [row.index(NAMES[label]) for label in order[:3]] == sorted(row.index(NAMES[label]) for label in order[:3])
     assert NAMES[order[3]] not in row
@@ -139,7 +105,7 @@ def test_many_images_end_in_a_summary(model: Path, tmp_path: Path) -> None:
     assert f"{path.name}[20]" not in done.out
     assert "and 30 more rows" in done.out
     assert "All 50 rows" in done.out
-    counts = np.bincount(_expected(IMAGES).argmax(axis=1), minlength=10)
+    counts = np.bincount(expected(IMAGES).argmax(axis=1), minlength=10)
     for name, count in zip(NAMES, counts, strict=True):
         assert any(name in line and f"{count / 50:.1%}" in line for line in done.out.splitlines()) == (count > 0)
     assert f"{path.name}[49]" in toolkit("predict", path, "-m", model, "--all").out
@@ -149,7 +115,7 @@ def test_more_images_than_one_run_takes(model: Path) -> None:
     images = np.tile(IMAGES, (50, 1, 1))
     answers = _lines(_piped(model, images.tobytes(), "--json"))
     assert len(answers) == 2500
-    labels = _expected(images).argmax(axis=1)
+    labels = expected(images).argmax(axis=1)
     assert [answer["label"] for answer in answers] == labels.tolist()
 
 
@@ -166,7 +132,7 @@ def test_every_kind_of_standard_input(model: Path, picture: Path, tmp_path: Path
     for data in (picture.read_bytes(), array.read_bytes(), pack(IMAGES[:1]), IMAGES[0].tobytes()):
         (answer,) = _lines(_piped(model, data, "--json"))
         assert answer["file"] == "-"
-        assert answer["label"] == _expected(IMAGES[:1]).argmax()
+        assert answer["label"] == expected(IMAGES[:1]).argmax()
 
 
 def test_what_was_done_to_a_photo_is_said_on_stderr(model: Path, tmp_path: Path) -> None:
@@ -176,7 +142,7 @@ def test_what_was_done_to_a_photo_is_said_on_stderr(model: Path, tmp_path: Path)
     done = toolkit("predict", path, "-m", model, "--json")
     assert len(_lines(done)) == 1
     assert done.err == f"{path}: 60x80 RGB picture made grey, resized to 28x28\n"
-    done = toolkit("predict", path, "-m", _model(tmp_path / "fashion.onnx", names=list(CLASS_NAMES)), "--json")
+    done = toolkit("predict", path, "-m", tiny_model(tmp_path / "fashion.onnx", names=list(CLASS_NAMES)), "--json")
     assert len(_lines(done)) == 1
     assert "photo.jpg: 60x80 RGB picture made grey, inverted, as its border is bright, fitted" in done.err
 
@@ -230,23 +196,23 @@ def test_nothing_here_to_predict_with(picture: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_without_class_names(picture: Path, tmp_path: Path) -> None:
-    nameless = _model(tmp_path / "nameless.onnx", names=None)
+    nameless = tiny_model(tmp_path / "nameless.onnx", names=None)
     (answer,) = _lines(toolkit("predict", picture, "-m", nameless, "--json"))
     assert (answer["label"], answer["class_name"], answer["probabilities"]) == (None, None, None)
-    np.testing.assert_allclose(answer["outputs"]["probabilities"], _expected(IMAGES[:1])[0], atol=1e-6)
+    np.testing.assert_allclose(answer["outputs"]["probabilities"], expected(IMAGES[:1])[0], atol=1e-6)
     done = toolkit("predict", picture, "-m", nameless, "--top", 2)
     assert done.code == 2
     assert "--top ranks classes, but" in done.error_line
 
 
 def test_a_model_that_takes_no_raw_pixels(picture: Path, tmp_path: Path) -> None:
-    done = toolkit("predict", picture, "-m", _model(tmp_path / "float.onnx", dtype="float32"))
+    done = toolkit("predict", picture, "-m", tiny_model(tmp_path / "float.onnx", dtype="float32"))
     assert done.code == 2
     assert "the model does not say in which scale; give rows as .npy, or export with --input-scale" in done.error_line
 
 
 def test_a_model_that_answers_nan(picture: Path, tmp_path: Path) -> None:
-    broken = _model(tmp_path / "broken.onnx", weights=np.full_like(WEIGHTS, np.nan))
+    broken = tiny_model(tmp_path / "broken.onnx", weights=np.full_like(WEIGHTS, np.nan))
     for option in ("--json", "--top=2"):
         done = toolkit("predict", picture, "-m", broken, option)
         assert done.code == 2

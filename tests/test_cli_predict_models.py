@@ -143,7 +143,7 @@ def test_a_picture_for_a_model_of_floats(tmp_path: Path) -> None:
     ("content", "says"),
     [
         (b"", "is empty"),
-        (b"hello, world", "expected an .npz or .npy file"),
+        (b"hello, world", "expected an .npz, .npy or idx file"),
         (b"\x93NUMPY\x01\x00", "damaged .npy header"),
         (b"PK\x03\x04 and no more", "no whole zip archive"),
     ],

@@ -21,6 +21,7 @@ from toolkit.emulation.board import make_board
 from toolkit.emulation.cpus import CPUS, TOO_OLD, choose
 from toolkit.emulation.emulator import host_architecture
 from toolkit.emulation.run import Task, run_all, this_machine
+from toolkit.emulation.starting import run_python
 from toolkit.errors import CpuError, StorageError
 from toolkit.predictor import Predictor
 from toolkit.verification.cpus import CpuAnswers, CpuCheck, Emulated, compare_cpu, judge_cpu
@@ -400,6 +401,34 @@ def test_a_model_that_does_not_open_is_one_line() -> None:
     task = Task("bad", b"no model", {"x": np.zeros((1, 2), np.float32)}, "runtime", 1)
     with pytest.raises(CpuError, match=r"this machine: .*; install them again"):
         run_all([this_machine()], [task], _nothing, "")
+
+
+# any Python
+
+
+def test_python_runs_in_an_empty_folder_with_the_given_imports_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "1")
+    monkeypatch.setenv("PYTHONSTARTUP", "elsewhere")
+    folder = tmp_path / "with a blank"
+    folder.mkdir()
+    (folder / "numpy.py").write_text("__version__ = 'ours'")
+    script = "import json, os, sys, numpy; print(json.dumps([numpy.__version__, os.listdir(), dict(os.environ)]))"
+    done = run_python(this_machine(), ["-c", f"{script}; sys.stderr.write('said'); sys.exit(7)"], [folder])
+    version, files, variables = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, version, files) == (7, "said", "ours", [])
+    assert {"SECRET", "PYTHONSTARTUP", "HOME"}.isdisjoint(variables)
+    done = run_python(this_machine(), ["-c", script])
+    assert json.loads(done.stdout)[0] == np.__version__
+    assert run_python(this_machine(), ["-c", "import os; os.abort()"]).returncode == -signal.SIGABRT
+
+
+def test_python_that_does_not_end_is_stopped() -> None:
+    start = time.monotonic()
+    with pytest.raises(CpuError, match="this machine: Python did not end within 1 s"):
+        run_python(this_machine(), ["-c", "import time; time.sleep(100)"], timeout=1)
+    assert time.monotonic() - start < 30
 
 
 # the child, on this machine's own CPU

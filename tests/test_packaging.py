@@ -103,6 +103,26 @@ def test_predict_and_bench_run_there_and_train_says_what_is_missing(device: Path
     assert not (tmp_path / "new").exists()
 
 
+def test_bundles_are_made_there_too(device: Path, tmp_path: Path) -> None:
+    made = _run(device, "toolkit", "bundle", str(REFERENCE), "-o", "bundle", "--zip", "--wheel", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "bundle" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    (wheel,) = tmp_path.glob("*.whl")
+    for path in ("bundle", "bundle.zip", wheel.name):
+        checked = _run(device, "toolkit", "verify-bundle", path, cwd=tmp_path)
+        assert checked.returncode == 0, checked.stderr
+        assert checked.stderr == ""
+    tested = _run(device, "python", "bundle/predictor.py", "--selftest", cwd=tmp_path)
+    assert tested.returncode == 0, tested.stderr
+    other = _run(device, "toolkit", "bundle", str(REFERENCE), "-o", "ort", "--format", "ort", cwd=tmp_path)
+    assert other.returncode == 0, other.stderr
+    (tmp_path / "key.pem").write_text("a key")
+    signed = _run(device, "toolkit", "bundle", str(REFERENCE), "-o", "signed", "--sign", "key.pem", cwd=tmp_path)
+    assert signed.returncode == 3
+    assert "the extra 'sign'" in signed.stderr
+    assert not (tmp_path / "signed").exists()
+
+
 def test_import_boundaries_go_red(tmp_path: Path) -> None:
     """A copy in which the predictor imports keras, and one in which a stage imports another, break the contracts."""
     linter = Path(sys.executable).parent / "lint-imports"
@@ -111,6 +131,7 @@ def test_import_boundaries_go_red(tmp_path: Path) -> None:
             ("predictor.py", "def lazily() -> None:\n    import keras\n"),
             ("benchmarking/latency.py", "import toolkit.training.recipes\n"),
             ("data.py", "import toolkit.cli.console\n"),
+            ("bundle/make.py", "def lazily() -> None:\n    import typer\n"),
         ]
     ):
         copy = tmp_path / str(number)

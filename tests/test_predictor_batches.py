@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,15 @@ from tests import small_graphs
 from tests.conftest import REFERENCE
 from tests.small_graphs import write
 from tests.test_predictor_lifetime import IMAGES
-from toolkit.predictor import UNSURE, InputError, ModelError, Predictor, RuntimeSettings, UsageError
+from toolkit.predictor import (
+    UNSURE,
+    CorruptArtifactError,
+    InputError,
+    ModelError,
+    Predictor,
+    RuntimeSettings,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,3 +218,16 @@ def test_blocks_whose_answers_differ_in_size_are_refused(tmp_path: Path) -> None
     rows[2:] = 3
     with pytest.raises(ModelError, match="one by one"):
         predictor.predict_batch(rows)
+
+
+def test_settings_that_a_benchmark_saved_are_used(tmp_path: Path) -> None:
+    folder = shutil.copytree(REFERENCE, tmp_path / "artifact")
+    saved = RuntimeSettings(threads=2, optimization="extended")
+    (folder / "settings.json").write_text(json.dumps({"format": 1, "settings": saved._asdict()}))
+    for path in (folder, folder / "model.onnx"):
+        assert Predictor(path).settings == saved
+    assert Predictor(folder, settings=RuntimeSettings()).settings == RuntimeSettings()
+    for text in ("{", "[]", '{"settings": {"threads": 0}}', '{"settings": {"thread": 2}}', '{"settings": 3}'):
+        (folder / "settings.json").write_text(text)
+        with pytest.raises(CorruptArtifactError, match=r"settings\.json is damaged"):
+            Predictor(folder)

@@ -56,7 +56,7 @@ def bench(server: Server, bundle: Path, *options: object, on: list[str]) -> Fini
     """The installed command, with the Python that runs the tests on the board."""
     words = [word for name in on for word in ("--on", name)]
     python = () if "--python" in options else ("--python", sys.executable)
-    return toolkit("bench", bundle, *words, *python, "--ssh-config", server.config, "--quick", *options)
+    return toolkit("bench", bundle, *words, *python, "--ssh-config", server.config, *SHORT, *options)
 
 
 def options(server: Server, **more: Any) -> BoardOptions:
@@ -123,7 +123,8 @@ def test_two_boards_side_by_side_and_nothing_left(server: Server, bundle: Path, 
         server.place("quiet"),
         server.place("noisy", before="echo Welcome; echo 'last login: today' >&2; printf '> '; "),
     )
-    done = bench(server, bundle, "--output", tmp_path / "result.json", on=["quiet", "ssh://noisy"])
+    pages = ("--markdown", tmp_path / "page.md", "--csv", tmp_path / "page.csv", "--plot", tmp_path / "page.svg")
+    done = bench(server, bundle, "--output", tmp_path / "result.json", *pages, on=["quiet", "ssh://noisy"])
     assert done.code == 0, done.err
     head = next(line for line in done.out.splitlines() if "quiet" in line)
     assert "noisy" in head
@@ -136,6 +137,9 @@ def test_two_boards_side_by_side_and_nothing_left(server: Server, bundle: Path, 
         assert report["files"][0]["sha256"] == hashlib.sha256((bundle / MODEL).read_bytes()).hexdigest()
         assert report["files"][0]["scenarios"]["single-stream"]["latency"]["samples_ns"]["data"]
         assert report["settings"]["rounds"] == 3
+        assert "single-stream" in (tmp_path / f"page.{name}.csv").read_text()
+        assert (tmp_path / f"page.{name}.md").read_text().count("|") > 10
+        assert "<svg" in (tmp_path / f"page.{name}.svg").read_text()
     assert quiet.left_now() == noisy.left_now() == []
 
 
@@ -146,7 +150,7 @@ def test_an_environment_made_of_wheels_and_kept_and_a_board_that_is_not_known(
     server.place("stranger", known=False)
     artifact, python = tmp_path / "model", Path(sys.executable).resolve()
     shutil.copytree(REFERENCE, artifact)
-    more = ("--python", python, "--wheels", core_wheels(), "--keep", "--json")
+    more = ("--python", python, "--wheels", core_wheels(), "--keep", "--json", "--save-settings")
     done = bench(server, artifact, *more, on=["stranger", place.name])
     assert done.code == 3
     assert done.error_line.startswith("error: stranger: connect: its host key is not known here; connect once by hand")
@@ -161,6 +165,7 @@ def test_an_environment_made_of_wheels_and_kept_and_a_board_that_is_not_known(
     assert latency["p50_ns"] > 0
     assert board["file"] == str(tmp_path / f"model.{place.name}.bench.json")
     assert json.loads(Path(board["file"]).read_text())["files"][0]["kind"] == "int8"
+    assert json.loads((tmp_path / f"model.{place.name}.settings.json").read_text())["file"] == MODEL
     kept = place.tmp / Path(board["left"]).name
     assert board["left"] == str(kept)
     assert f"{place.name}: kept there: {kept}" in done.err
@@ -452,7 +457,7 @@ def test_bad_options(bundle: Path, tmp_path: Path) -> None:
         given = {"keep": False, "wheels": None, "ssh_config": None, **more}
         where = boards.there(names, given.pop("python", None), **given)
         assert where is not None
-        boards.bench_there(bundle, where, (), output=output, json=False)
+        boards.bench_there(bundle, where, (), output, {}, save_settings=False, json=False)
 
     with pytest.raises(UsageError, match="pi is given twice"):
         on("pi", "ssh://pi")

@@ -152,7 +152,7 @@ def test_one_answer_that_differs_fails(
 
 
 def test_golden_vectors_of_another_model_are_refused(bundle: Path, tmp_path: Path) -> None:
-    facts = json.dumps({"format": 1, "random": False, "files": {}})
+    facts = json.dumps({"format": 1, "random": False, "scales": {}, "files": {}})
     _refused(selftest(with_golden(bundle, tmp_path / "b", {"facts": np.array(facts)})), 4, f"no answers of {MODEL}")
 
 
@@ -182,6 +182,15 @@ def test_float32_is_held_to_a_tolerance(tmp_path: Path) -> None:
     done = selftest(folder)
     assert done.returncode == 0, done.stderr
     assert "values within 1e-05" in done.stdout
+    with np.load(folder / "golden.npz") as stored:
+        values = {name: stored[name] for name in stored.files if name.startswith("model.onnx/")}
+        facts = json.loads(str(stored["facts"]))
+    off = {name: array + np.float32(3e-5) for name, array in values.items()}
+    _refused(selftest(with_golden(folder, tmp_path / "off", off)), 1, "3e-05 of its size, limit 1e-05")
+    wide = json.dumps(facts | {"scales": dict.fromkeys(facts["scales"], 100.0)})
+    assert selftest(with_golden(folder, tmp_path / "wide", {**off, "facts": np.array(wide)})).returncode == 0
+    nan = {name: np.full_like(array, np.nan) for name, array in values.items()}
+    assert selftest(with_golden(folder, tmp_path / "nan", nan)).returncode == 1
 
 
 DAMAGE = """
@@ -231,7 +240,7 @@ for number, (name, data) in enumerate(cases):
     code = os.waitpid(child, 0)[1]
     code = os.waitstatus_to_exitcode(code)
     out, err = (open(os.path.join(place, kind), errors="replace").read() for kind in ("out", "err"))
-    print(json.dumps([name, code, out, err]))
+    print(json.dumps([name, code, out, err]), flush=True)
     shutil.rmtree(place)
 """
 

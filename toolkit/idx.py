@@ -22,7 +22,20 @@ from toolkit.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["GZIP_MAGIC", "IMAGES_MAGIC", "LABELS_MAGIC", "gunzip", "is_idx", "pack", "unpack", "unpack_images"]
+__all__ = [
+    "GZIP_MAGIC",
+    "IMAGES_MAGIC",
+    "LABELS_MAGIC",
+    "READ_ERRORS",
+    "gunzip",
+    "is_idx",
+    "pack",
+    "read_error",
+    "read_header",
+    "size_error",
+    "unpack",
+    "unpack_images",
+]
 
 IMAGES_MAGIC = b"\x00\x00\x08\x03"
 LABELS_MAGIC = b"\x00\x00\x08\x01"
@@ -103,35 +116,57 @@ def unpack(file: BinaryIO | gzip.GzipFile, name: str, *, at_most: int) -> NDArra
         InputError: not idx, too large, cut short, too long or damaged.
     """
     try:
-        start = file.read(4)
-        if not is_idx(start):
-            raise InputError(
-                f"{name} begins with {start.hex(' ') or 'nothing'}, expected idx (00 00, type, dimensions)"
-            )
-        dtype, rank = np.dtype(_TYPES[start[2]]), start[3]
-        sizes = file.read(4 * rank)
-        if len(sizes) < 4 * rank:
-            raise InputError(f"{name} ends within its header; it is cut short: copy or download it again")
-        shape = struct.unpack(f">{rank}I", sizes)
+        dtype, shape = read_header(file, name)
         size = math.prod(shape) * dtype.itemsize
         if size > at_most:
             raise InputError(f"{name} declares {size} bytes of values, expected {at_most} at most; split the file")
         data = file.read(size)
         more = file.read(1)  # there is none; for gzip, the checksum is proved here
-    except EOFError as error:
-        raise InputError(f"{name}: the gzip data is cut short; copy or download it again") from error
-    except (OSError, zlib.error) as error:
-        raise InputError(f"{name} cannot be read ({error}); copy or download it again") from error
+    except READ_ERRORS as error:
+        raise read_error(error, name) from error
     if len(data) != size or more:
-        raise InputError(
-            f"{name} has {'more' if more else 'fewer'} bytes than the {size} for {dtype.newbyteorder('=')} of shape "
-            f"{shape}; it is cut short or damaged: copy or download it again"
-        )
+        raise size_error(name, dtype, shape, more=bool(more))
     array: NDArray[Any] = np.frombuffer(data, dtype)
     try:
         return array.astype(dtype.newbyteorder("="), copy=False).reshape(shape)
     except ValueError as error:  # no values, and a dimension beyond all numbers
         raise InputError(f"{name} claims the shape {shape}; save it again") from error
+
+
+def read_header(file: BinaryIO | gzip.GzipFile, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """The dtype (big-endian) and shape in an idx file that is at its beginning; nothing behind them is read.
+
+    Raises:
+        InputError: not idx, or cut short. `READ_ERRORS` go through.
+    """
+    start = file.read(4)
+    if not is_idx(start):
+        raise InputError(f"{name} begins with {start.hex(' ') or 'nothing'}, expected idx (00 00, type, dimensions)")
+    dtype, rank = np.dtype(_TYPES[start[2]]), start[3]
+    sizes = file.read(4 * rank)
+    if len(sizes) < 4 * rank:
+        raise InputError(f"{name} ends within its header; it is cut short: copy or download it again")
+    return dtype, struct.unpack(f">{rank}I", sizes)
+
+
+READ_ERRORS = (EOFError, OSError, zlib.error)
+"""What reading a file, plain or gzip'd, may raise."""
+
+
+def read_error(error: Exception, name: str) -> InputError:
+    """What one of `READ_ERRORS` means for a person."""
+    if isinstance(error, EOFError):
+        return InputError(f"{name}: the gzip data is cut short; copy or download it again")
+    return InputError(f"{name} cannot be read ({error}); copy or download it again")
+
+
+def size_error(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], *, more: bool) -> InputError:
+    """That an idx file has more or fewer bytes than its header says."""
+    size = math.prod(shape) * dtype.itemsize
+    return InputError(
+        f"{name} has {'more' if more else 'fewer'} bytes than the {size} for {dtype.newbyteorder('=')} of shape "
+        f"{shape}; it is cut short or damaged: copy or download it again"
+    )
 
 
 def gunzip(data: bytes, at_most: int) -> bytes:

@@ -14,7 +14,7 @@ import math
 import os
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ __all__ = [
     "MAX_BYTES",
     "ImageFile",
     "as_fashion_mnist",
+    "check_raw_images",
     "fitted",
     "is_picture",
     "read_bytes",
@@ -104,7 +105,10 @@ def read_images(path: str | os.PathLike[str], stdin: bytes | None = None, rule: 
     if not data:
         raise InputError(f"{shown} is empty; expected a PNG, JPEG, .npy or idx file")
     if len(data) > MAX_BYTES:
-        raise InputError(f"{shown} has more than {MAX_BYTES} bytes; split it into files of {MAX_IMAGES} images")
+        raise InputError(
+            f"{shown} has more than {MAX_BYTES} bytes; split it into files of {MAX_IMAGES} images, or give it to "
+            "--batch"
+        )
     if is_picture(data):
         image, note = read_picture(data, shown, rule or as_fashion_mnist)
         return ImageFile(name, image[np.newaxis], (note,) if note else ())
@@ -150,9 +154,8 @@ def _npy(data: bytes, name: str) -> NDArray[np.uint8]:
             shape, fortran, dtype = read_header(file)
     except Exception as error:  # numpy parses the header as Python source, which fails in many ways
         raise InputError(f"{name} has a damaged .npy header; save it again with numpy.save") from error
-    wanted = "expected uint8 of shape (28, 28) or (n, 28, 28)"
     if dtype.kind not in "biuf":
-        raise InputError(f"{name} holds dtype {dtype}, {wanted}; save the raw pixels as uint8")
+        raise InputError(f"{name} holds dtype {dtype}, {_WANTED}; save the raw pixels as uint8")
     count, body = math.prod(shape), data[file.tell() :]
     if len(body) != count * dtype.itemsize:
         raise InputError(
@@ -163,13 +166,34 @@ def _npy(data: bytes, name: str) -> NDArray[np.uint8]:
         array = np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
     except ValueError as error:  # no bytes, and a dimension beyond all numbers
         raise InputError(f"{name} claims the shape {shape}; save it again with numpy.save") from error
-    if dtype != np.uint8:
-        raise InputError(f"{name} holds {dtype} of shape {shape}, {wanted}; {_advice(array)}")
-    if shape[-2:] != (SIDE, SIDE) or len(shape) not in (2, 3):
-        raise InputError(f"{name} has shape {shape}, {wanted}; resize or reshape it first")
+    check_raw_images(name, shape, array)
     if len(images := np.ascontiguousarray(array).reshape(-1, SIDE, SIDE)) > MAX_IMAGES:
-        raise InputError(f"{name} holds {len(images)} images, expected {MAX_IMAGES} at most; split the file")
+        raise InputError(
+            f"{name} holds {len(images)} images, expected {MAX_IMAGES} at most; split the file, or give it to --batch"
+        )
     return images
+
+
+_WANTED = "expected uint8 of shape (28, 28) or (n, 28, 28)"
+
+
+def check_raw_images(name: str, shape: tuple[int, ...], array: NDArray[Any]) -> None:
+    """Refuse an array that does not hold 28x28 raw pixels.
+
+    Args:
+        name: what to call it.
+        shape: of the whole.
+        array: the whole, or some of its values, by which errors say what may be meant.
+
+    Raises:
+        InputError: another dtype or shape.
+    """
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} holds dtype {array.dtype}, {_WANTED}; save the raw pixels as uint8")
+    if array.dtype != np.uint8:
+        raise InputError(f"{name} holds {array.dtype} of shape {shape}, {_WANTED}; {_advice(array)}")
+    if shape[-2:] != (SIDE, SIDE) or len(shape) not in (2, 3):
+        raise InputError(f"{name} has shape {shape}, {_WANTED}; resize or reshape it first")
 
 
 def _advice(array: NDArray[np.generic]) -> str:

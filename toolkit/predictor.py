@@ -50,13 +50,13 @@ __all__ += ["ToolkitError", "UsageError", "InputError", "ModelError", "MissingEr
 UNSURE = -1
 """The label of an answer below ``min_confidence``; its class name is "unsure"."""
 
-MANIFEST_NAME, SUMS_NAME = "manifest.json", "SHA256SUMS"
+MANIFEST_NAME, SUMS_NAME, SETTINGS_NAME = "manifest.json", "SHA256SUMS", "settings.json"
 MANIFEST_FORMAT, BUNDLE_FORMAT = 3, 1
 PROBABILITIES, LOGITS = "probabilities", "logits"
 CLASSIFICATION, BINARY, MULTILABEL, VALUES = TASKS = ("classification", "binary", "multilabel", "values")
 """What an output means; see `Predictor.task_of`."""
 MODEL_SUFFIXES = (".onnx", ".ort")
-_RUN_ROWS, _RUN_BYTES, _RUN_STEP = 512, 8_000_000, 16  # more rows in a run are no faster, and take more memory
+_RUN_ROWS, _RUN_BYTES, _RUN_STEP = 256, 8_000_000, 16  # more rows in a run are no faster, and take more memory
 _SHAPES_KEPT = 8
 _KINDS = ("int8", "int4", "float16", "float32")  # the first that an artifact has is preferred
 _ORT_MARK = b"ORTM"  # a file in the runtime's own format (a flatbuffer) has it at byte 4; it can hold no outside data
@@ -115,7 +115,7 @@ class RuntimeSettings(NamedTuple):
             and memory for each shape it meets. None: where all shapes but the batch are fixed, as there are few then
             (`Predictor.predict_batch` sees to that).
         optimization: of the graph when it is opened: "all", "extended", "basic" or "none".
-        batch_rows: rows of one run; None: up to 512, fewer where they are large.
+        batch_rows: rows of one run; None: up to 256, fewer where they are large.
     """
 
     threads: int = 1
@@ -489,6 +489,30 @@ def _described(folder: str) -> list[ModelFile]:
     return files
 
 
+def saved_settings(folder: str) -> RuntimeSettings | None:
+    """The settings that a benchmark chose for this machine and left in a folder, or None where it left none.
+
+    Raises:
+        CorruptArtifactError: the file is damaged, or says something that makes no sense.
+    """
+    try:
+        data = _read(os.path.join(folder, SETTINGS_NAME))
+    except FileNotFoundError:
+        return None
+    import json
+
+    try:
+        fields = json.loads(data)["settings"]
+        settings = RuntimeSettings(**fields)
+        settings.check()
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CorruptArtifactError(
+            f"{os.path.join(folder, SETTINGS_NAME)} is damaged ({error}); remove it, or make it again with: toolkit "
+            "bench --save-settings"
+        ) from error
+    return settings
+
+
 class Predictor:
     """Runs an exported model on the CPU: any number of inputs and outputs, of numbers of any shape.
 
@@ -503,13 +527,14 @@ class Predictor:
         path: an artifact folder, a bundle, or an ``.onnx`` or ``.ort`` file (checked against the manifest beside it, if
             there is one). The file of someone else works too, by what its graph says.
         kind: "int8", "int4", "float16" or "float32"; by default the quantized one where the artifact has it.
-        settings: of the runtime.
+        settings: of the runtime; None: those that ``toolkit bench --save-settings`` left in the folder (settings.json),
+            else the defaults.
         min_confidence: 0 to 1. Where the most probable class is less probable than this, the label is `UNSURE` and the
             class name "unsure". None: there is always a label.
 
     Attributes:
         file: what was opened.
-        settings, min_confidence: as given.
+        settings, min_confidence: as given; settings that were saved if none were.
         inputs, outputs: one `TensorInfo` each, in the file's order.
         batch: the fixed batch size, or None.
         task_of: what an output means, by its name: "classification" (one class a row), "binary" (a sigmoid's answer:
@@ -532,10 +557,11 @@ class Predictor:
         path: str | os.PathLike[str],
         *,
         kind: str | None = None,
-        settings: RuntimeSettings = RuntimeSettings(),  # noqa: B008 - frozen
+        settings: RuntimeSettings | None = None,
         min_confidence: float | None = None,
     ) -> None:
-        settings.check()
+        if settings is not None:
+            settings.check()
         if sys.is_finalizing():
             raise UsageError(f"Python is shutting down, so {path} cannot be opened any more; open it earlier")
         if min_confidence is not None and not 0 <= min_confidence <= 1:
@@ -544,6 +570,8 @@ class Predictor:
         chosen = [f for f in files if kind in (None, f.kind)]
         if not chosen:
             raise ModelError(f"{path} has no {kind} model, only {', '.join(f.kind for f in files)}")
+        if settings is None:
+            settings = saved_settings(os.path.dirname(chosen[0].path)) or RuntimeSettings()
         self.settings, self.min_confidence = settings, min_confidence
         # Absolute, so that a change of the current folder does not matter to a copy in another process.
         self._path = os.path.abspath(path)
@@ -596,7 +624,7 @@ class Predictor:
             options = ort.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = settings.threads, 1
             options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
-            options.enable_cpu_mem_arena = settings.arena  # it only ever grows; onnxruntime#11627
+            options.enable_cpu_mem_arena = settings.arena  # keeps what it took (onnxruntime#11627), 2 % slower a call
             options.enable_mem_pattern = memory_pattern
             options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[settings.optimization])
             options.log_severity_level = 4  # what goes wrong is raised; said once is enough
@@ -1058,7 +1086,7 @@ class _Bound:
 
     def run_publicly(self) -> None:
         session, binding = self._public
-        session.run_with_iobinding(binding, self.options)
+        session.run_with_iobinding(binding)  # no options: the public way looks at them for 40 us at each call
 
     def fill(self, given: dict[str, Array]) -> None:
         for name, array in given.items():

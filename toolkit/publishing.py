@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from toolkit.errors import StorageError, ToolkitError, UsageError
 from toolkit.predictor import MANIFEST_NAME, read_manifest
@@ -27,7 +27,7 @@ from toolkit.predictor import MANIFEST_NAME, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["replace_manifest", "staged_file", "staged_folder", "storage_error", "write_atomic"]
+__all__ = ["atomic_file", "replace_manifest", "staged_file", "staged_folder", "storage_error", "write_atomic"]
 
 _IN_THE_WAY = frozenset(
     {
@@ -70,18 +70,42 @@ def staged_file(path: Path, data: bytes | str, *, family: str = "") -> Iterator[
     Raises:
         UsageError, StorageError: it cannot be written; an earlier file is untouched.
     """
-    payload = data.encode() if isinstance(data, str) else data
+    with _beside(path, family) as file:
+        with _naming(path):
+            file.write(data.encode() if isinstance(data, str) else data)
+            _to_disk(file)
+        yield Path(file.name)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which takes the path's place when the block ends well, and vanishes when it does not.
+
+    Errors in the block that are no OSError go through as they are.
+
+    Raises:
+        UsageError, StorageError: it cannot be written; an earlier file is untouched.
+    """
+    with _beside(path) as file, _naming(path):
+        yield file
+        _to_disk(file)
+
+
+@contextmanager
+def _beside(path: Path, family: str = "") -> Iterator[BinaryIO]:
+    """A file beside a path, open for writing, that takes the path's place when the block ends well."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder, expected a file to write; give a name in it")
     temporary = path.with_name(f".{family or path.name}.{secrets.token_hex(4)}.part")
     try:
         with _naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-        yield temporary
+            file = temporary.open("wb")
+        try:
+            yield file
+        finally:
+            with suppress(OSError):  # what matters was flushed; after a failure it would only fail again
+                file.close()
         with _naming(path):
             temporary.replace(path)
     finally:
@@ -89,11 +113,18 @@ def staged_file(path: Path, data: bytes | str, *, family: str = "") -> Iterator[
             temporary.unlink(missing_ok=True)
 
 
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Errors of the file system as ours, about this path."""
     try:
         yield
+    except ToolkitError:  # a StorageError is an OSError too
+        raise
     except OSError as error:
         raise storage_error(error, path) from error
 
@@ -230,6 +261,7 @@ OWN_FILES = frozenset(
         "model.onnx",
         "parity.json",
         "saved_model",
+        "settings.json",
         "tune.json",
     }
 )

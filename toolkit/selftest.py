@@ -91,6 +91,12 @@ def _run(folder: Path, report: dict[str, Any], checks: list[_Check]) -> None:
             f"it cannot be imported ({_brief(error)}); run: pip install --require-hashes -r requirements.txt",
             MISSING,
         ) from error
+    except RuntimeError as error:  # numpy's own word, where /proc/cpuinfo did not tell
+        raise _FailedError(
+            "platform",
+            f"numpy does not run on this CPU ({_brief(error)}); use versions that are built for this device",
+            MISSING,
+        ) from error
     try:
         sums = device.check_bundle(str(folder))
         name = str(manifest["bundle"]["model"])
@@ -111,8 +117,8 @@ def _run(folder: Path, report: dict[str, Any], checks: list[_Check]) -> None:
     try:
         with np.load(folder / GOLDEN, allow_pickle=False) as stored:
             golden = {key: stored[key] for key in stored.files}
-        facts = json.loads(str(golden["facts"]))["files"][name]
-        checks += _golden(predictor, golden, facts, name)
+        facts = json.loads(str(golden["facts"]))
+        checks += _golden(predictor, golden, {"scales": facts["scales"], **facts["files"][name]}, name)
     except (KeyError, ValueError, OSError) as error:  # its hash is right, so it was made wrong
         raise _FailedError(
             "golden", f"{GOLDEN} has no answers of {name} ({_brief(error)}); bundle it anew", CORRUPT
@@ -238,8 +244,9 @@ def _golden(
                 GATE,
             )
         found.append(_Check("labels", f"{count} of {count} labels as Keras"))
-    tensors = {str(tensor) for tensor in facts["tensors"].values()}
     exact, tolerance = bool(facts["exact"]), float(facts["tolerance"])
+    # By tensor, what a difference is relative to: 1 for probabilities, the size of an output of values.
+    tensors = {str(tensor): np.array(facts["scales"][output]) for output, tensor in facts["tensors"].items()}
     batch = _values(predictor, rows, {t: golden[f"{name}/{t}"] for t in tensors}) if exact else whole.outputs
     values = sum(golden[f"{name}/{tensor}"].size for tensor in tensors)
     for tensor in sorted(tensors):
@@ -254,11 +261,10 @@ def _golden(
                 raise _FailedError(
                     "golden", f"{differ} of {expected.size} values of {tensor} have other bits; {_OTHERWISE}", GATE
                 )
-            if not exact and not (np.abs(got.astype(np.float64) - expected) <= tolerance).all():
-                worst = float(np.abs(got.astype(np.float64) - expected).max())
-                raise _FailedError(
-                    "golden", f"{tensor} differs by up to {worst:.2g}, limit {tolerance:.2g}; {_OTHERWISE}", GATE
-                )
+            off = np.abs(got.astype(np.float64) - expected) / tensors[tensor]
+            if not exact and not (off <= tolerance).all():
+                reason = f"{tensor} differs by up to {off.max():.2g} of its size, limit {tolerance:.2g}; {_OTHERWISE}"
+                raise _FailedError("golden", reason, GATE)
     found.append(_Check("values", f"{values} values {'bit for bit' if exact else f'within {tolerance:.2g}'}"))
     return found
 

@@ -57,10 +57,12 @@ def summary(report: dict[str, Any]) -> str:
         f"(import, open, run), every hash checked, with {_megabytes(more)} more memory at its peak.\n"
         f"- Waiting takes {report['idle']['processes']['ours (defaults)']['idle_cpu_us']:.0f} us of CPU time in "
         f"{report['idle']['seconds']:g} s.\n"
-        f"- Beside LiteRT's int8 of the same model (p50 {best['ways'][best['best']]['p50_us']:.1f} us, accuracy "
-        f"{best['accuracy']:.2%}): {ours['ways']['classify']['p50_us']:.1f} us, {ours['accuracy']:.2%}. LiteRT's call "
-        f"is shorter.\n\n{verdict}{': missed are ' + '; '.join(missed) if missed else ''}. "
-        "[All figures](benchmarks/DEVICE.md)."
+        f"- Beside LiteRT's int8 of the same model: p50 {ours['ways']['classify']['p50_us']:.1f} us against "
+        f"{best['ways'][best['best']]['p50_us']:.1f}, as LiteRT's call is shorter; {ours['labels_as_keras']:,} of "
+        f"{litert['images']:,} labels as Keras against {best['labels_as_keras']:,}. LiteRT's first answer comes in "
+        f"{_interval(start['processes']['least script, LiteRT']['first_answer'])} of the least script's time, with "
+        f"{_megabytes(peak['least script'] - peak['least script, LiteRT'])} less memory.\n\n"
+        f"{verdict}{': missed are ' + '; '.join(missed) if missed else ''}."
     )
 
 
@@ -75,11 +77,15 @@ def _all_targets(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _targets(report: dict[str, Any], table: Table) -> str:
     rows = []
     for entry in _all_targets(report):
-        got = _interval(entry | {"ratio": entry["got"]}) if "low" in entry else f"{entry['got']:,.4g}"
+        got = _interval(entry | {"ratio": entry["got"]}) if "low" in entry else _plain(entry["got"])
         unit = f" {entry['unit']}" if entry["unit"] else ""
         verdict = "met" if entry["met"] else "**missed**"
         rows.append([entry["what"], f"{got}{unit}", f"{entry['most']:,g}{unit}", verdict])
     return "## Targets\n\n" + table(["", "measured", "at most", ""], rows)
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _interval(found: dict[str, float]) -> str:
@@ -90,26 +96,28 @@ def _megabytes(size: float) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _kilobytes(size: float) -> str:
-    return f"{size / 1e3:,.0f} kB"
-
-
 def _times(found: dict[str, float]) -> list[str]:
     return [f"{found[key]:.2f}" for key in ("p50_us", "p90_us", "p99_us")]
 
 
 def _one_image(part: dict[str, Any], table: Table) -> str:
-    names = {"bound runtime": "`run_with_iobinding` alone: nothing copied, no label taken"}
-    bases = ["bound runtime", "session.run, our options", "session.run, default options"]
+    names = {
+        "bound runtime": "`run_with_iobinding` alone: nothing copied, no label taken",
+        "inner call": "the runtime's C++ under it, with RunOptions made once: what the predictor calls",
+        "session.run, our options": "`session.run`, our options",
+        "session.run, default options": "`session.run`, default options",
+    }
+    bases = list(names)
     rows = [
         [
-            f"`{name}`" if " " not in name else names.get(name, name),
+            names.get(name, f"`{name}`"),
             *_times(found),
             *(_interval(ratio) if (ratio := part["ratios"].get(f"{name} / {base}")) else "" for base in bases),
         ]
         for name, found in part["ways"].items()
     ]
-    columns = ["", "p50, us", "p90", "p99", "of the bound runtime", "of `session.run`, our options", "default options"]
+    columns = ["", "p50, us", "p90", "p99", "of the bound runtime", "of its C++"]
+    columns += ["of `session.run`, our options", "default options"]
     at_once = part["threads_at_once"]
     return (
         "## One raw image to its label\n\n"
@@ -210,7 +218,7 @@ def _settings(part: dict[str, Any], table: Table) -> str:
 
 def _sizes(part: dict[str, Any], table: Table) -> str:
     rows = [[name, f"{found['bytes']:,}", f"{found['beside_the_model']:,}"] for name, found in part["files"].items()]
-    return f"## Sizes\n\n{table(['', 'bytes', 'of them beside the model'], rows)}"
+    return f"## Sizes\n\nOf the int8 file's bundle.\n\n{table(['', 'bytes', 'of them beside the model'], rows)}"
 
 
 def _litert(report: dict[str, Any], table: Table) -> str:

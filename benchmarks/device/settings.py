@@ -123,7 +123,7 @@ def steady(ours: Spec, plan: Plan) -> dict[str, Any]:
 
 def batches(ours: Spec, plan: Plan) -> dict[str, Any]:
     """Resident memory over batches of random sizes, the same for all."""
-    chosen = {
+    chosen: dict[str, dict[str, Any]] = {
         OURS: {},
         "memory_pattern off": {"memory_pattern": False},
         "arena": {"arena": True},

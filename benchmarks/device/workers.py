@@ -76,8 +76,7 @@ class Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._process.communicate(timeout=60)
-        self._said.close()
+        self._end()
 
     def ask(self, command: str, *arguments: Any) -> Any:
         """Have something measured; nothing else happens meanwhile.
@@ -94,11 +93,16 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            self._process.wait(timeout=60)
-            self._said.seek(0)
-            said = self._said.read().strip().splitlines()
+            said = self._end()
             raise ToolkitError(f"the {self._name} ended: {said[-1] if said else 'it said nothing'}")
         return json.loads(line)
+
+    def _end(self) -> list[str]:
+        """Wait for its end; what it said beside its answers."""
+        self._process.communicate(timeout=60)
+        with self._said:
+            self._said.seek(0)
+            return self._said.read().strip().splitlines()
 
     def cpu_ns(self) -> int:
         """CPU time of all its threads so far, to the nanosecond.

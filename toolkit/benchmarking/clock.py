@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def describe_clock(root: Path = Path("/"), clock: Callable[[], int] = time.perf_
     except OSError:
         source = None
     readings = [clock() for _ in range(5000)]
-    steps = [b - a for a, b in zip(readings, readings[1:], strict=False) if b > a]
+    steps = [b - a for a, b in itertools.pairwise(readings) if b > a]
     pairs = []
     for _ in range(1001):
         start = clock()

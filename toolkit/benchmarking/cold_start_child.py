@@ -7,7 +7,8 @@ it prints one line of JSON.
 
 from time import monotonic_ns  # system-wide, so the parent can subtract its own reading
 
-STAMPS, PEAKS = [monotonic_ns()], []
+STAMPS = [monotonic_ns()]
+PEAKS: list[int] = []
 
 # ruff: noqa: E402 - the order of the imports is what is measured
 import os

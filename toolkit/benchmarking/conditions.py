@@ -103,7 +103,7 @@ def read_conditions(root: Path = Path("/")) -> Reading:
 
 
 def read_heat(root: Path = Path("/")) -> tuple[tuple[int, ...] | None, float | None, int | None]:
-    """Frequencies of the usable cores in kHz, the hottest zone in degrees Celsius, and how often they were throttled."""
+    """Frequencies of the usable cores (kHz), the hottest zone (degrees Celsius), how often cores were throttled."""
     cpus = root / _CPUS
     cores = _usable()
     frequencies = _numbers(cpus / f"cpu{core}/cpufreq/scaling_cur_freq" for core in cores)

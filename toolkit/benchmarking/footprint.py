@@ -165,7 +165,9 @@ def start_fresh(model: str, *, threads: int, free: int = FREE_SIZE, timeout: flo
     if len(parts) != len(PARTS) or min(parts) < 0:
         raise ToolkitError(f"the cold-start process gave the times {parts}, expected {len(PARTS)} from 0 up; {_AGAIN}")
     if len(start.peaks_bytes) != len(PARTS):
-        raise ToolkitError(f"the cold-start process gave {len(start.peaks_bytes)} peaks, expected {len(PARTS)}; {_AGAIN}")
+        raise ToolkitError(
+            f"the cold-start process gave {len(start.peaks_bytes)} peaks, expected {len(PARTS)}; {_AGAIN}"
+        )
     return start
 
 

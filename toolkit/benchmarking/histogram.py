@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import ArrayLike
+
 __all__ = ["Histogram", "bars", "histogram_of"]
 
 BINS = 20
@@ -31,7 +33,7 @@ class Histogram:
     counts: tuple[int, ...]
 
 
-def histogram_of(samples: Sequence[int]) -> Histogram:
+def histogram_of(samples: ArrayLike) -> Histogram:
     """The histogram of some times in ns, one at least."""
     times = np.maximum(np.asarray(samples, np.float64), 1.0)  # the logarithm of 0 is nowhere
     low, high, top = float(times.min()), float(np.percentile(times, 99.9)), float(times.max())

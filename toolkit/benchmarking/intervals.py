@@ -1,10 +1,10 @@
 """How sure a ratio of two measurements is: bootstrap intervals over rounds, and what may be said of them.
 
 A ratio is new / old of times, so above 1 is slower. It is the 20 % trimmed mean over the rounds, in logarithms: nearly
-as sharp as a mean where noise is well-behaved, and a fifth of the rounds may be disturbed at either end. The interval is
-the percentile bootstrap's, recommended for trimmed means (R. Wilcox, Introduction to Robust Estimation and Hypothesis
-Testing, 4.4), with the wider percentiles that few rounds need (T. Hesterberg, What Teachers Should Know About the
-Bootstrap, 2014, 5.3). It covers 99 %, so that a false alarm is rare: one comparison in a hundred.
+as sharp as a mean where noise is well-behaved, and a fifth of the rounds may be disturbed at either end. The interval
+is the percentile bootstrap's, recommended for trimmed means (R. Wilcox, Introduction to Robust Estimation and
+Hypothesis Testing, 4.4), with the wider percentiles that few rounds need (T. Hesterberg, What Teachers Should Know
+About the Bootstrap, 2014, 5.3). It covers 99 %, so that a false alarm is rare: one comparison in a hundred.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def paired_ratio(new: Sequence[float], old: Sequence[float], *, seed: int = 0) -
     """The ratio of two things that were measured in the same rounds, so that each round gives one ratio.
 
     Args:
-        new, old: one time a round each, in the same order and unit; what one has more is left out.
+        new: one time a round.
+        old: the same of the other, in the same order and unit; what one has more is left out.
         seed: of the resampling.
 
     Raises:
@@ -93,7 +94,8 @@ def unpaired_ratio(new: Sequence[float], old: Sequence[float], *, drift: float =
     """The ratio of two things that were measured in runs of their own.
 
     Args:
-        new, old: one time a round each.
+        new: one time a round.
+        old: the same of the other.
         drift: how much slower the machine itself was in the new run. Models feel that up to about twice, so the
             interval is widened to hold the ratio without it, with it, and with it twice.
         seed: of the resampling.
@@ -121,7 +123,7 @@ def _logs(times: Sequence[float]) -> NDArray[np.float64]:
     values = np.asarray(times, np.float64)
     if not len(values) or not (values > 0).all():
         raise ValueError(f"no ratio of {len(values)} rounds; expected one or more, each above 0 ns")
-    return np.log(values)  # type: ignore[no-any-return]  # numpy's ufuncs are Any
+    return np.log(values)
 
 
 def _trimmed(values: NDArray[np.float64]) -> Any:

@@ -16,7 +16,7 @@ from toolkit.benchmarking.intervals import Ratio, paired_ratio
 from toolkit.benchmarking.noise import judge_noise
 from toolkit.benchmarking.opened import PREDICTOR
 from toolkit.benchmarking.plan import BenchSettings
-from toolkit.benchmarking.report import BenchReport, FileReport, FileRatio, Results
+from toolkit.benchmarking.report import BenchReport, FileRatio, FileReport, Results
 from toolkit.benchmarking.running import Run
 from toolkit.benchmarking.scenarios import (
     batches,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from toolkit.progress import Step
 
-__all__ = ["medians_of", "report_of", "run_bench"]
+__all__ = ["measure", "medians_of", "run_bench"]
 
 
 def run_bench(
@@ -73,13 +73,14 @@ def measure(subjects: Sequence[Subject], path: object, settings: BenchSettings, 
     """See `run_bench`; of any files.
 
     Args:
-        subjects: the files.
+        subjects: the files; what they gave by round is in them afterwards.
         path: that the user named, for errors.
         settings: what to measure and how long.
         step: told of the progress.
     """
     first = read_conditions()  # before all else: the load average should not be our own
-    host, cores = describe_host(), describe_host().usable_cores
+    host = describe_host()
+    cores = host.usable_cores
     if cores is not None and settings.threads > cores:
         raise UsageError(
             f"threads is {settings.threads}, but this process may use {cores} cores; give {cores} or fewer"
@@ -117,7 +118,7 @@ def medians_of(subject: Subject) -> list[float]:
 def _control(run: Run) -> Ratio | None:
     if run.control is None:
         return None
-    again, first = medians_of(run.control), medians_of(run.subjects[0])
+    again, first = medians_of(run.control), medians_of(run.subjects[0])[:: run.control_every]
     return paired_ratio(again, first) if again and first else None
 
 

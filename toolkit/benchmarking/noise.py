@@ -71,14 +71,13 @@ class Noise:
         return bool(self.reasons)
 
 
-def judge_noise(
-    control: Ratio | None, probe: Sequence[float], switches: float | None, conditions: Conditions
-) -> Noise:
+def judge_noise(control: Ratio | None, probe: Sequence[float], switches: float | None, conditions: Conditions) -> Noise:
     """The verdict.
 
     Args:
-        control, switches: as in `Noise`.
+        control: as in `Noise`.
         probe: medians of the rounds, in ns.
+        switches: as in `Noise`.
         conditions: during the whole benchmark.
     """
     reasons = []

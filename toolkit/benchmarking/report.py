@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from toolkit.benchmarking.scenarios.throughput import Throughput
     from toolkit.benchmarking.sweep import Sweep
 
-__all__ = ["BenchReport", "FORMAT", "FileRatio", "FileReport", "Results"]
+__all__ = ["BenchReport", "FORMAT", "FileRatio", "FileReport", "Results", "plain"]
 
 FORMAT = 3
 
@@ -122,13 +122,19 @@ class BenchReport:
         Args:
             samples: with every sample, or the figures alone.
         """
-        return {"format": FORMAT, "noise_bound": NOISE_BOUND, **_plain(self, samples=samples)}
+        return {"format": FORMAT, "noise_bound": NOISE_BOUND, **plain(self, samples=samples)}
 
 
 _SAMPLES = {"samples_ns", "samples", "times_ns", "times_n"}
 
 
-def _plain(value: Any, *, samples: bool) -> Any:
+def plain(value: Any, *, samples: bool) -> Any:
+    """A result as JSON values.
+
+    Args:
+        value: dataclasses, tuples, dicts and what JSON knows.
+        samples: with every sample.
+    """
     if isinstance(value, Ratio):
         return value.to_json()
     if isinstance(value, RuntimeSettings):
@@ -140,13 +146,13 @@ def _plain(value: Any, *, samples: bool) -> Any:
                 continue
             given = getattr(value, field.name)
             name = field.name.replace("_", "-") if isinstance(value, Results) else field.name
-            found[name] = pack(given) if field.name == "samples_ns" else _plain(given, samples=samples)
+            found[name] = pack(given) if field.name == "samples_ns" else plain(given, samples=samples)
         for name in ("noisy", "holds"):
             if isinstance(getattr(type(value), name, None), property):
                 found[name] = getattr(value, name)
         return found
     if isinstance(value, dict):
-        return {key: _plain(inner, samples=samples) for key, inner in value.items()}
+        return {key: plain(inner, samples=samples) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner, samples=samples) for inner in value]
+        return [plain(inner, samples=samples) for inner in value]
     return value

@@ -25,6 +25,8 @@ TURNS = 4
 
 _PROBE = "probe"
 
+_CONTROLS = 10  # rounds with the control; more would tell no more of the noise
+
 Stage = tuple[str, int, "Callable[[int], None]"]  # what is being done, how often, and doing it
 
 
@@ -38,7 +40,7 @@ class Run:
         step: told of the progress.
 
     Attributes:
-        control: the first file once more, for the single stream alone; None: without.
+        control: the first file once more, for the single stream alone, every `control_every` rounds; None: without.
         starts: cold starts of each file.
         cores_of: throughput on all cores.
         sweeps: of the settings.
@@ -49,7 +51,9 @@ class Run:
     def __init__(self, subjects: Sequence[Subject], settings: BenchSettings, cores: int | None, step: Step) -> None:
         self.subjects, self.settings, self.cores, self.step = list(subjects), settings, cores or 1, step
         first = subjects[0]
-        self.control = Subject(first.file, settings, first.factory) if settings.control else None
+        controlled = settings.control and "single-stream" in settings.scenarios
+        self.control = Subject(first.file, settings, first.factory) if controlled else None
+        self.control_every = max(1, settings.rounds // _CONTROLS)
         self.starts: dict[Subject, list[Start]] = {subject: [] for subject in subjects}
         self.cores_of: dict[Subject, AllCores] = {}
         self.sweeps: dict[Subject, Sweeper] = {}
@@ -90,14 +94,14 @@ class Run:
         self.calls = self.settings.calls_of(self.seconds)
         self.sizes = self.settings.batches_of(self.seconds, row_bytes, alive[0].look["batch"])
         self.batch = max((size for size in self.sizes if size <= SWEEP_BATCH), default=self.sizes[0])
-        slowest = [self.seconds]
+        slowest = []
         for subject in alive:
             calls = max(10, self.calls // 10)
             taken = subject.ask("single-stream", self.seconds * calls, calls=calls)
-            slowest += [statistics.fmean(taken["samples"]) / 1e9] if taken else []
+            slowest += [statistics.median(taken["samples"]) / 1e9] if taken else []
             subject.warm_ups.clear()
             subject.close()
-        self.rate = self.settings.rate or LOAD / max(slowest)
+        self.rate = self.settings.rate or LOAD / max(slowest, default=self.seconds)
 
     def measure(self) -> None:
         """Everything; Ctrl-C ends it early, unless nothing was measured yet.
@@ -157,10 +161,11 @@ class Run:
                 yield found
 
     def _round(self, number: int, plan: Sequence[tuple[str, float, list[dict[str, Any]], int]]) -> None:
-        everyone = [subject for subject in self._all() if subject.failed is None]
+        everyone = self._alive()
+        if self.control is not None and number % self.control_every == 0:
+            everyone.append(self.control)
         for subject in everyone if number % 2 else reversed(everyone):
-            if subject is not self.control or "single-stream" in self.settings.scenarios:
-                subject.begin_round()
+            subject.begin_round()
         for name, seconds, requests, most in plan:
             if number >= most:
                 continue
@@ -194,12 +199,9 @@ class Run:
     def _sweep(self, number: int) -> None:
         for subject in self._alive():
             if number == 0:
-                self.sweeps[subject] = Sweeper(subject, self.cores, self.batch_of_sweep(), self.seconds)
+                # The largest batch, as rows of a run are chosen by it.
+                self.sweeps[subject] = Sweeper(subject, self.cores, self.sizes[-1], self.seconds)
             self.sweeps[subject].first(number)
-
-    def batch_of_sweep(self) -> int:
-        """Rows of a batch by which rows of a run are chosen: the largest."""
-        return self.sizes[-1]
 
     def _confirm(self, number: int) -> None:
         for subject in self._alive():

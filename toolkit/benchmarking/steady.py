@@ -37,9 +37,7 @@ class WarmUp:
     steady: bool
 
 
-def warm_up(
-    call: Callable[[Any], object], rows: Sequence[Any], clock: Callable[[], int] = perf_counter_ns
-) -> WarmUp:
+def warm_up(call: Callable[[Any], object], rows: Sequence[Any], clock: Callable[[], int] = perf_counter_ns) -> WarmUp:
     """Call until the medians of `WINDOWS` consecutive windows agree within `AGREE`, or a second is over.
 
     Args:

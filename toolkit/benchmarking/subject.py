@@ -30,9 +30,10 @@ class Subject:
         file: the model.
         settings: of the benchmark.
         factory: see `toolkit.benchmarking.opened.Opened`.
+        name: in errors and reports; by default that of the file.
 
     Attributes:
-        name: of the file.
+        name: see above.
         rounds: by scenario, the takes of each whole round.
         warm_ups: of each round.
         look: what the first look gave.
@@ -40,9 +41,11 @@ class Subject:
         processes: how many there were; each opened the file anew.
     """
 
-    def __init__(self, file: ModelFile, settings: BenchSettings, factory: str = PREDICTOR) -> None:
+    def __init__(
+        self, file: ModelFile, settings: BenchSettings, factory: str = PREDICTOR, name: str | None = None
+    ) -> None:
         self.file, self.settings, self.factory = file, settings, factory
-        self.name = Path(file.path).name
+        self.name = name or Path(file.path).name
         self.rounds: dict[str, list[list[dict[str, Any]]]] = {}
         self.warm_ups: list[WarmUp] = []
         self.look: dict[str, Any] = {}

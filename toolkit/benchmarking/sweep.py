@@ -34,15 +34,15 @@ class Point:
     """One choice of settings.
 
     Attributes:
-        setting: which one differs from the benchmark's settings: "threads", "spinning", "optimization", "batch_rows"; or
-            "base", of those themselves.
+        setting: which one differs from the benchmark's settings: "threads", "spinning", "optimization" or "batch_rows";
+            "base" are those themselves.
         settings: all of them.
         p50_ns: of one row, median of the rounds' medians; None of batch_rows, which do not matter to it.
         rows_per_second: in batches of `Sweep.batch` rows.
         spread: of the rounds' medians of what the setting is chosen by, (max - min) / median.
         noisy: whether that exceeds `NOISE_BOUND`.
-        ratio: time to that of the base, in what the setting is chosen by: one row; of batch_rows, one batch. None of the
-            base.
+        ratio: time to that of the base, in what the setting is chosen by: one row, or for batch_rows one batch; None
+            of the base.
     """
 
     setting: str

@@ -3,7 +3,8 @@
 A model that crashes or hangs takes this process with it and no other. What is asked for:
 
     {"do": "open", "path": ..., "settings": {...}, "free": ..., "seed": ..., "factory": ...}
-    {"do": "warm-up"} or {"do": "NAME OF A SCENARIO", ...}: see the ``take`` of its module in toolkit.benchmarking.scenarios
+    {"do": "warm-up"}
+    {"do": "NAME OF A SCENARIO", ...}: see the ``take`` of its module in toolkit.benchmarking.scenarios
 
 each with "limit": seconds after which the process ends itself. The answer is {"given": ...}, or
 {"error": CLASS, "message": ...} for an error that a person can act on.
@@ -41,9 +42,9 @@ def main() -> None:
             if what == "open":
                 opened, given = _open(opened, request)
             else:
-                assert opened is not None  # noqa: S101 - the parent opens first
+                assert opened is not None
                 given = asdict(opened.warm_up()) if what == "warm-up" else _take(what, opened, request)
-            answer = {"given": given}
+            answer: dict[str, Any] = {"given": given}
         except ToolkitError as error:
             answer = {"error": type(error).__name__, "message": str(error)}
         signal.setitimer(signal.ITIMER_REAL, 0)

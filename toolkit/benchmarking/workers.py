@@ -57,7 +57,9 @@ class Worker:
             )
         except OSError as error:
             os.close(self._said)
-            raise ToolkitError(f"no process to measure in can be started: {error}; check the Python installation") from error
+            raise ToolkitError(
+                f"no process to measure in can be started: {error}; check the Python installation"
+            ) from error
         self._rest = b""
         self._asked, self._limit, self._since = "", 0.0, 0.0
 
@@ -74,7 +76,7 @@ class Worker:
             limit: seconds after which it counts as hanging.
             request: see the worker.
         """
-        assert self._process.stdin is not None  # noqa: S101 - asked for above
+        assert self._process.stdin is not None
         self._asked, self._limit, self._since = what, limit, time.monotonic()
         line = json.dumps({"do": what, "limit": limit, **request}) + "\n"
         with contextlib.suppress(BrokenPipeError):  # it is gone: `receive` says how
@@ -95,7 +97,7 @@ class Worker:
         return answer["given"]
 
     def _line(self) -> bytes:
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         end = self._since + self._limit + _GRACE
         while b"\n" not in self._rest:

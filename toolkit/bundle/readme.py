@@ -45,9 +45,9 @@ def text(manifest: Manifest, *, licence: bool = False, signed: bool = False, pac
         "\n".join(_facts(manifest, bundle)),
         "On the device" + (", in this folder:" if package is None else ":"),
         _code("sh", *(FOLDER_COMMANDS if package is None else _commands(package))),
-        f"The self-test runs the rows in {GOLDEN} and exits 0 only if the answers are "
-        + ("the same bits as where the model was verified." if bundle.exact else "those that were verified.")
-        + " In a program:",
+        f"The self-test runs the rows in {GOLDEN}; it exits 0 only if the results are those of the machine that "
+        f"verified the model, {'bit for bit up to the last softmax' if bundle.exact else 'but for rounding'}. "
+        "In a program:",
         _code("python", *_example(manifest, package)),
         _older(bundle) if package is None else "",
         _checks(licence=licence, signed=signed, package=package),
@@ -70,10 +70,11 @@ def _code(language: str, *lines: str) -> str:
 def _facts(manifest: Manifest, bundle: BundleRecord) -> list[str]:
     lines = [f"- Input {_tensor(each)}" for each in manifest.inputs]
     lines += [f"- Output {_tensor(each)}" for each in manifest.outputs]
-    if manifest.class_names:
-        names = manifest.class_names
+    if names := manifest.class_names:
+        numbers = names == [str(number) for number in range(len(names))]
         shown = ", ".join(f"{at} {name}" for at, name in enumerate(names[:_NAMES_SHOWN]))
-        lines.append(f"- Classes: {shown}" + (f" ... {len(names)} in all" if len(names) > _NAMES_SHOWN else ""))
+        more = f" ... {len(names)} in all" if len(names) > _NAMES_SHOWN else ""
+        lines.append(f"- Classes: {f'0 to {names[-1]}' if numbers else shown + more}")
     verdicts = {each.output: verdict for each in manifest.parity.get(bundle.model, []) if (verdict := _verdict(each))}
     if verdicts:
         named = [verdict if len(verdicts) == 1 else f"`{name}` {verdict}" for name, verdict in verdicts.items()]

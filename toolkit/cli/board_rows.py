@@ -84,13 +84,9 @@ def _throughput(report: _Report) -> str:
 
 
 def _noise(report: _Report) -> str | None:
-    noise = report["noise"]
-    if not noise["noisy"]:
-        return None
-    reason = noise["reasons"][0]
-    if reason["unit"]:
-        return f"{reason['what']} {reason['measured']:,.1f} {reason['unit']} (bound {reason['bound']:g})"
-    return f"{reason['what']} {reason['measured']:.1%} (bound {reason['bound']:.0%})"
+    from toolkit.benchmarking.tables import noise_lines
+
+    return "; ".join(noise_lines(dict(report))) if report["noise"]["noisy"] else None
 
 
 _ROWS: tuple[tuple[str, _Figure], ...] = (

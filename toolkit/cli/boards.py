@@ -88,42 +88,44 @@ def words(**given: Any) -> tuple[str, ...]:
 
 
 def bench_there(
-    artifact: Path | None,
+    path: Path,
     where: There,
     arguments: "Sequence[str]",
-    *,
     output: Path | None,
+    pages: "Mapping[str, Path | None]",
+    *,
+    save_settings: bool,
     json: bool,
 ) -> None:
     """Time a bundle on boards, write one report a board, and show them side by side.
 
     Args:
-        artifact: or bundle; None: see `default_artifact`.
+        path: of the bundle or artifact.
         where: see there.
         arguments: see `words`.
         output: the report of one board; of several, each board's name comes before the ".json".
+        pages: the same for what else is written, by "markdown", "csv" and "plot".
+        save_settings: write the best settings of each board too, beside the bundle.
         json: machine output.
 
     Raises:
         BoardError, KeyboardInterrupt: a board failed, or Ctrl-C; what the others gave was written and shown.
         ToolkitError: see `toolkit.remote.bench_on`.
     """
+    from toolkit.cli.board_files import Files
     from toolkit.cli.console import note, print_json, steps
-    from toolkit.cli.defaults import default_artifact
     from toolkit.remote import BoardOptions, bench_on
 
-    path = artifact or default_artifact()
-    if artifact is None:
-        note(f"Timing {path}")
+    files = Files(path, where.boards, output, pages, save_settings=save_settings)
     options = BoardOptions(
         python=where.python,
         keep=where.keep,
         wheels=where.wheels,
         ssh_config=where.ssh_config,
         arguments=tuple(arguments),
+        pages=files.from_boards,
         interactive=sys.stdin.isatty() and sys.stderr.isatty(),
     )
-    places = _places(path, where.boards, output)
     with ExitStack() as stack:
         shown: list[Step] = []
 
@@ -133,31 +135,27 @@ def bench_there(
             shown[0](done, total, what)
 
         results = bench_on(path, where.boards, options, note, step)
-    for result, place in zip(results, places, strict=True):
-        if result.report is not None:
-            _write(result.report, place)
+    # People's output comes first: it is not lost where nothing can be written.
     if json:
-        print_json(_to_json(path, results, places))
+        print_json(_to_json(path, results, files.reports))
     else:
         _render(results)
-    _tell(results, places, keep=where.keep)
+    _shout(results, kept=where.keep)
+    files.write(results)
     _raise_for(results)
 
 
-def _tell(results: "Sequence[BoardResult]", places: "Sequence[Path]", *, keep: bool) -> None:
+def _shout(results: "Sequence[BoardResult]", *, kept: bool) -> None:
+    """What nobody should miss: figures not to be relied on, and what was left there."""
     from toolkit.cli.board_rows import noisy
     from toolkit.cli.console import note
 
-    for result, place in zip(results, places, strict=True):
+    for result in results:
         if result.report is not None and (noise := noisy(result.report)):
-            typer.secho(
-                f"NOISY: {result.board.name}: {noise}; do not rely on its figures", fg="red", bold=True, err=True
-            )
-        if result.report is not None:
-            note(f"{result.board.name}: report, every sample included: {place}")
+            typer.secho(f"{result.board.name}: {noise}", fg="red", bold=True, err=True)
         if result.left:
-            kept = "kept there" if keep else "may still be there (the board removes it when it notices)"
-            note(f"{result.board.name}: {kept}: {result.left}")
+            how = "kept there" if kept else "may still be there (the board removes it when it notices)"
+            note(f"{result.board.name}: {how}: {result.left}")
 
 
 def _raise_for(results: "Sequence[BoardResult]") -> None:
@@ -176,32 +174,6 @@ def _raise_for(results: "Sequence[BoardResult]") -> None:
             f"{len(failed)} of {len(results)} boards failed, as said above; run again for those",
             max(result.exit_code for result in failed),
         )
-
-
-def _places(path: Path, boards: "Sequence[Board]", output: Path | None) -> list[Path]:
-    """Where each report goes: known to be writable before the work."""
-    from toolkit.cli.outputs import checked_report
-
-    if output is not None and len(boards) == 1:
-        return [checked_report(output, "bench.json")]
-    folder = path.resolve()  # beside it: inside a bundle nothing else belongs
-    stem = folder.name.removesuffix(".zip")
-    found = []
-    for board in boards:
-        if output is None:
-            place = folder.with_name(f"{stem}.{board.file_name}.bench.json")
-        else:
-            place = output.with_name(f"{output.stem}.{board.file_name}{output.suffix}")
-        found.append(checked_report(place, "bench.json"))
-    return found
-
-
-def _write(report: "Mapping[str, Any]", place: Path) -> None:
-    import json
-
-    from toolkit.publishing import write_atomic
-
-    write_atomic(place, json.dumps(report, separators=(",", ":")) + "\n")
 
 
 def _to_json(path: Path, results: "Sequence[BoardResult]", places: "Sequence[Path]") -> dict[str, Any]:

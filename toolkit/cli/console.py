@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from toolkit.progress import Step
+    from toolkit.progress import Note, Step
 
-__all__ = ["note", "print_json", "print_table", "steps"]
+__all__ = ["Counter", "counted", "knows", "note", "print_json", "print_table", "steps"]
 
 
 def note(text: str) -> None:
     """One line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command line's own output
+
+
+def knows(text: str) -> bool:
+    """Whether the encoding of stdout has these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def print_json(value: Any) -> None:
@@ -81,3 +92,59 @@ def steps(title: str) -> Iterator[Step]:
             progress.update(task, completed=done, total=total, description=f"{title}: {what}", refresh=True)
 
         yield advance
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Tells of a long work: how much of it is done, and lines in between."""
+
+    advance: Callable[[int], None]
+    note: Note
+
+
+@contextmanager
+def counted(title: str, total: int, what: str, *, quiet: bool = False) -> Iterator[Counter]:
+    """A progress bar on stderr with what is done, how much a second, and the time left; nothing in a pipe.
+
+    Args:
+        title: in front of the bar.
+        total: how much there is to do.
+        what: it is, such as "rows".
+        quiet: no bar in a terminal either, as another stream is shown in it.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield Counter(lambda _: None, note)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{what}, {task.speed or 0:,.0f}/s")
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    # stdout is another stream, which a bar on stderr has no business with.
+    bar = Progress(
+        *columns, console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+    )
+    with bar:
+        task, shown = bar.add_task(title, total=total), 0.0
+
+        def advance(count: int) -> None:
+            nonlocal shown
+            bar.advance(task, count)
+            if (now := time.monotonic()) - shown >= 0.1:
+                bar.refresh()
+                shown = now
+
+        yield Counter(advance, lambda text: console.print(Text(text), soft_wrap=True))

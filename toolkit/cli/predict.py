@@ -1,34 +1,25 @@
 """``toolkit predict``."""
 
-import json as json_text
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from toolkit.cli.answer_tables import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from toolkit.feeding import Given
     from toolkit.predictor import PredictionBatch, Predictor
-
-SHOWN = 20  # rows of the table, before a summary says the rest
-NAME_WIDTH = 40  # of a file in the table: the end of a longer path, so that the other columns have room
-AT_ONCE = 2_000  # rows in one run of the model, and their bytes: bounds the memory that a long file takes
-BYTES_AT_ONCE = 64_000_000
-FIRST_VALUES = 4  # of an output in the table
 
 
 def predict(
     files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE", help="PNG, JPEG, .npy, .npz or (28x28 pixels) idx files; - reads standard input."
-        ),
-    ],
+        list[str] | None,
+        typer.Argument(metavar="FILE", help="PNG, JPEG, .npy, .npz or idx files; - reads standard input."),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -40,6 +31,31 @@ def predict(
         typer.Option(help="Which model of the artifact.  [default: the quantized one if it is there]"),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads that one run may use.", min=1)] = 1,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--min-confidence",
+            metavar="P",
+            min=0,
+            max=1,
+            help="Answer 'unsure' (label -1) where the best class has less probability, 0 to 1.",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="In place of FILE: a folder of pictures, or one .npy, .npz or idx file, of any number of rows.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="With --batch: where each row's answer goes, as .csv, .jsonl or .npy (labels; -1 unsure, -2 none).",
+        ),
+    ] = None,
     top: Annotated[int | None, typer.Option(help="Show this many classes a row.  [default: 1]", min=1)] = None,
     show_all: Annotated[
         bool, typer.Option("--all", help=f"A line for each row, however many; else {SHOWN} and a summary.")
@@ -50,44 +66,73 @@ def predict(
 ) -> None:
     """Say what the model makes of pictures or of rows of numbers.
 
-    Rows come as .npz with an array for each input, or as .npy for a model of one. A picture is turned upright, laid on
-    white, made grey or RGB and resized as the model takes it; for Fashion-MNIST models it is also inverted if its
-    border is bright, and centred on black. A note on stderr says so. Standard input may be any of the file kinds, or
-    784 bytes an image for 28x28 models. Models without class names show their outputs. A file that cannot be read is
-    reported and the others go on; the exit code is then that of the first error.
+    Rows come as .npz with an array for each input, or as .npy or idx for a model of one. A picture is turned upright,
+    laid on white, made grey or RGB and resized as the model takes it; for Fashion-MNIST models it is also inverted if
+    its border is bright, and centred on black. A note on stderr says so. Standard input may be any of the file kinds,
+    or 784 bytes an image for 28x28 models. Models without class names show their outputs. A file that cannot be read
+    is reported and the others go on; the exit code is then that of the first error.
+
+    With --batch rows are read, answered and written some at a time, so memory does not grow with their number. The
+    pictures of a folder and its sub-folders come sorted by name, and one that cannot be read keeps its place.
 
     \b
     Example:
         toolkit predict exported/fashion-mnist/samples/*.png --top 3
+        toolkit predict --batch photos --min-confidence 0.6 -o answers.csv
     """
-    from toolkit.errors import UsageError
-
-    if json and show_all:
-        raise UsageError("--all does nothing with --json, which always gives every image; drop one of them")
-    if json and top is not None:
-        raise UsageError("--top does nothing with --json, which gives all probabilities; drop one of them")
-    if files.count("-") > 1:
-        raise UsageError("standard input (-) is named twice, but can be read once; name it once")
+    files = files or []
+    _check_options(files, batch, output, top, show_all=show_all, json=json)
     if model is None:
         from toolkit.cli.defaults import default_artifact
 
         model = default_artifact()
     from toolkit.predictor import Predictor, RuntimeSettings
 
-    predictor = Predictor(model, kind=kind, settings=RuntimeSettings(threads=threads))
+    settings = RuntimeSettings(threads=threads)
+    predictor = Predictor(model, kind=kind, settings=settings, min_confidence=min_confidence)
+    if batch is not None:
+        from toolkit.cli.predict_batch import predict_batch
+
+        raise typer.Exit(predict_batch(predictor, batch, output, json=json))
     if top is not None:
         _check_top(predictor, top)
     failures: list[int] = []
     answers = _answers(predictor, files, failures)
     if json:
-        for file, batch in answers:
-            _print_lines(file, batch)
-    elif predictor.class_names is None:
-        _print_outputs(predictor, answers, show_all=show_all)
+        for file, found in answers:
+            _print_lines(file, found)
     else:
-        _print_people(predictor, predictor.class_names, answers, top or 1, show_all=show_all)
+        from toolkit.cli.answer_tables import print_classes, print_outputs
+
+        if predictor.class_names is None:
+            print_outputs(predictor, answers, show_all=show_all)
+        else:
+            print_classes(predictor, predictor.class_names, answers, top or 1, show_all=show_all)
     if failures:
         raise typer.Exit(failures[0])
+
+
+def _check_options(
+    files: list[str], batch: str | None, output: Path | None, top: int | None, *, show_all: bool, json: bool
+) -> None:
+    from toolkit.errors import UsageError
+
+    if batch is None and not files:
+        raise UsageError("got no FILE; name pictures or files of rows, or a folder of any size with --batch")
+    if batch is not None and files:
+        raise UsageError(f"got {files[0]} besides --batch {batch}, which stands alone; drop one of them")
+    if batch == "-":
+        raise UsageError("--batch reads no standard input; name a file or folder, or drop --batch")
+    if output is not None and batch is None:
+        raise UsageError("--output goes with --batch; name the file or folder there, or take --json > FILE")
+    if batch is not None and (show_all or top is not None):
+        raise UsageError("--all and --top do nothing with --batch; take --json or --output for each row")
+    if json and show_all:
+        raise UsageError("--all does nothing with --json, which always gives every image; drop one of them")
+    if json and top is not None:
+        raise UsageError("--top does nothing with --json, which gives all probabilities; drop one of them")
+    if files.count("-") > 1:
+        raise UsageError("standard input (-) is named twice, but can be read once; name it once")
 
 
 def _check_top(predictor: "Predictor", top: int) -> None:
@@ -106,12 +151,10 @@ def _answers(
     predictor: "Predictor", paths: list[str], failures: list[int]
 ) -> "Iterator[tuple[Given, PredictionBatch]]":
     """Each readable file with its predictions; of the others the error line is printed and the code kept."""
-    import numpy as np
-
     from toolkit.cli.console import note
-    from toolkit.errors import InputError, ModelError, ToolkitError
+    from toolkit.errors import InputError, ToolkitError
     from toolkit.feeding import read_given
-    from toolkit.predictor import PredictionBatch
+    from toolkit.streaming.answers import check_finite
 
     for path in paths:
         try:
@@ -122,23 +165,13 @@ def _answers(
             continue
         for line in file.notes:
             note(line)
-        row_bytes = sum(array.nbytes for array in file.rows.values()) // max(file.count, 1)
-        step = max(1, min(AT_ONCE, BYTES_AT_ONCE // max(row_bytes, 1)))
         try:
-            parts = [
-                predictor.predict_batch({name: array[start : start + step] for name, array in file.rows.items()})
-                for start in range(0, max(file.count, 1), step)
-            ]
+            batch = predictor.predict_batch(file.rows)
         except InputError as error:
             note(f"error: {file.name}: {error}")
             failures.append(error.exit_code)
             continue
-        batch = PredictionBatch.joined(parts)
-        for array in batch.outputs.values():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ModelError(
-                    f"{predictor.file.path} answers with NaN or infinity; the model is broken: export it again"
-                )
+        check_finite(predictor, batch)
         yield file, batch
 
 
@@ -152,100 +185,8 @@ def _standard_input() -> bytes:
 
 
 def _print_lines(file: "Given", batch: "PredictionBatch") -> None:
-    for index, answer in enumerate(batch):
-        line = {
-            "file": file.name,
-            "index": index,
-            "label": answer.label,
-            "class_name": answer.class_name,
-            "confidence": answer.confidence,
-            "margin": answer.margin,
-            "probabilities": None if answer.label is None else answer.probabilities.tolist(),
-        }
-        if answer.logits is not None:
-            line["logits"] = answer.logits.tolist()
-        line["outputs"] = {name: array.tolist() for name, array in answer.outputs.items()}
-        sys.stdout.write(json_text.dumps(line, allow_nan=False) + "\n")
+    from toolkit.streaming.answers import Answered
+    from toolkit.streaming.writing import json_lines
+
+    sys.stdout.writelines(json_lines(Answered([file.name] * len(batch), range(len(batch)), batch, {})))
     sys.stdout.flush()  # whoever reads the pipe can work on this file while the next is read
-
-
-def _shown(name: str) -> str:
-    """A file's name for the table: its end if it is long, and nothing in it that stdout or rich would trip over."""
-    encoding = sys.stdout.encoding or "utf-8"
-    name = name.encode(encoding, "backslashreplace").decode(encoding)
-    return name if len(name) <= NAME_WIDTH else f"...{name[3 - NAME_WIDTH :]}"
-
-
-def _print_people(
-    predictor: "Predictor",
-    names: tuple[str, ...],
-    answers: "Iterator[tuple[Given, PredictionBatch]]",
-    top: int,
-    *,
-    show_all: bool,
-) -> None:
-    import numpy as np
-
-    from toolkit.cli.console import print_table
-
-    rows: list[list[str]] = []
-    found: list[PredictionBatch] = []
-    for file, batch in answers:
-        found.append(batch)
-        wanted = len(batch) if show_all else max(0, SHOWN - len(rows))
-        for name, answer in zip(file.names[:wanted], batch, strict=False):
-            order = np.argsort(-answer.probabilities, kind="stable")[1:top]
-            others = ", ".join(f"{names[label]} {answer.probabilities[label]:.4f}" for label in order)
-            shown = _shown(name)
-            row = [shown, str(answer.label), names[answer.label], f"{answer.confidence:.4f}"]
-            rows.append([*row, others] if top > 1 else row)
-    if not found:
-        return  # each file's error is said
-    columns = ["file", "label", "class", "confidence", *(["then"] if top > 1 else [])]
-    title = f"{predictor.file.path} ({predictor.file.kind})"
-    total = sum(map(len, found))
-    print_table(title, columns, rows)
-    if total <= len(rows):
-        return
-    probabilities = np.concatenate([batch.probabilities for batch in found])
-    labels, best = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    summary = [
-        [names[label], f"{chosen.sum():,}", f"{chosen.mean():.1%}", f"{best[chosen].mean():.4f}"]
-        for label in range(len(names))
-        if (chosen := labels == label).any()
-    ]
-    typer.echo(f"... and {total - len(rows):,} more rows (--all shows each, --json gives each as a line)\n")
-    print_table(
-        f"All {total:,} rows",
-        ("class", "rows", "share", "mean confidence"),
-        summary,
-    )
-
-
-def _print_outputs(
-    predictor: "Predictor", answers: "Iterator[tuple[Given, PredictionBatch]]", *, show_all: bool
-) -> None:
-    """What a model without classes says: each output of each row."""
-    from toolkit.cli.console import print_table
-
-    lines: list[list[str]] = []
-    shown = total = 0
-    for file, batch in answers:
-        wanted = len(batch) if show_all else min(len(batch), max(0, SHOWN - shown))
-        for name, answer in zip(file.names[:wanted], batch, strict=False):
-            lines += [[_shown(name), output, *_described(array)] for output, array in answer.outputs.items()]
-        shown, total = shown + wanted, total + len(batch)
-    if total:
-        columns = ("file", "output", "shape", "first values", "lowest", "highest")
-        print_table(f"{predictor.file.path} ({predictor.file.kind})", columns, lines)
-    if total > shown:
-        typer.echo(f"... and {total - shown:,} more rows (--all shows each, --json gives each as a line)")
-
-
-def _described(array: "NDArray[Any]") -> list[str]:
-    shape = " x ".join(map(str, array.shape)) or "one number"
-    if array.size == 0:
-        return [shape, "none", "", ""]
-    values = [f"{value:.6g}" for value in array.reshape(-1)[:FIRST_VALUES].astype(float)]
-    more = ", ..." if array.size > FIRST_VALUES else ""
-    return [shape, ", ".join(values) + more, f"{float(array.min()):.6g}", f"{float(array.max()):.6g}"]

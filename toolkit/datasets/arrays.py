@@ -30,15 +30,22 @@ if TYPE_CHECKING:
 
     from toolkit.progress import Step
 
-__all__ = ["read_npy", "read_npz"]
+__all__ = ["Header", "read_header", "read_headers", "read_npy", "read_npz", "size_error", "unreadable_zip"]
 
 _CHUNK = 16_000_000
 _HEADER_LIMIT = 10_000  # numpy's own
 
 
 @dataclass(frozen=True)
-class _Header:
-    """What a .npy header says; start is where the values begin."""
+class Header:
+    """What a .npy header says.
+
+    Attributes:
+        shape: of the array.
+        fortran: the values of the first axis stand beside each other, not those of the last.
+        dtype: numbers or text, in any byte order.
+        start: where the values begin.
+    """
 
     shape: tuple[int, ...]
     fortran: bool
@@ -47,6 +54,7 @@ class _Header:
 
     @property
     def bytes(self) -> int:
+        """How many the values take."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -60,19 +68,24 @@ def read_npy(path: Path, shown: str) -> NDArray[Any]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            header = _read_header(file, shown)
+            header = read_header(file, shown)
     except OSError as error:
         raise UsageError(f"cannot read {shown}: {error.strerror}; check its permissions") from error
     _check_size(header.bytes, shown)
     if size != header.start + header.bytes:
-        raise DataError(
-            f"{shown} has {size} bytes, expected {header.start + header.bytes} for {header.dtype} of shape "
-            f"{header.shape}; it is cut short or damaged: save or copy it again"
-        )
+        raise size_error(shown, size, header)
     if header.bytes == 0:
         return np.empty(header.shape, header.dtype)
     order: Any = "F" if header.fortran else "C"
     return np.asarray(np.memmap(path, header.dtype, "r", header.start, header.shape, order))
+
+
+def size_error(shown: str, size: int, header: Header) -> DataError:
+    """That a .npy file has not the bytes that its header says."""
+    return DataError(
+        f"{shown} has {size} bytes, expected {header.start + header.bytes} for {header.dtype} of shape "
+        f"{header.shape}; it is cut short or damaged: save or copy it again"
+    )
 
 
 def read_npz(path: Path, shown: str, step: Step = silent_step) -> dict[str, NDArray[Any]]:
@@ -84,18 +97,23 @@ def read_npz(path: Path, shown: str, step: Step = silent_step) -> dict[str, NDAr
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if other := what_zip_it_is(archive, shown):
-                raise DataError(other)
-            _check_entries(path, len(archive.infolist()))
-            return _read_members(archive, shown, step)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {shown}: {error.strerror or error}; check the file and its permissions"
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{shown} is no whole zip archive ({error}); save or copy it again") from error
-    except (NotImplementedError, RuntimeError) as error:  # another way of packing, or a password
-        raise DataError(f"{shown} cannot be unpacked ({error}); save it again with numpy.savez") from error
+            headers = read_headers(archive, path, shown)
+            _check_size(sum(header.bytes for header in headers.values()), shown)
+            return _read_members(archive, headers, shown, step)
+    except _ZIP_ERRORS as error:
+        raise unreadable_zip(error, shown) from error
+
+
+_ZIP_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+def unreadable_zip(error: Exception, shown: str) -> DataError | UsageError:
+    """What any error of `zipfile` means for a person."""
+    if isinstance(error, OSError):
+        return UsageError(f"cannot read {shown}: {error.strerror or error}; check the file and its permissions")
+    if isinstance(error, (NotImplementedError, RuntimeError)):  # another way of packing, or a password
+        return DataError(f"{shown} cannot be unpacked ({error}); save it again with numpy.savez")
+    return DataError(f"{shown} is no whole zip archive ({error}); save or copy it again")
 
 
 def _check_entries(path: Path, found: int) -> None:
@@ -113,8 +131,21 @@ def _check_entries(path: Path, found: int) -> None:
         raise zipfile.BadZipFile(f"{found} entries, and {count} by its own count")
 
 
-def _read_members(archive: zipfile.ZipFile, shown: str, step: Step) -> dict[str, NDArray[Any]]:
-    headers: dict[str, _Header] = {}
+def read_headers(archive: zipfile.ZipFile, path: Path, shown: str) -> dict[str, Header]:
+    """What the arrays of an .npz are, by name, each held against the bytes that the archive has for it.
+
+    Args:
+        archive: open.
+        path: of the archive.
+        shown: how errors call it.
+
+    Raises:
+        DataError: no .npz, damaged, encrypted, or an array of Python objects. Errors of `zipfile` go through.
+    """
+    if other := what_zip_it_is(archive, shown):
+        raise DataError(other)
+    _check_entries(path, len(archive.infolist()))
+    headers: dict[str, Header] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         what = f"{shown}: array '{name}'"
@@ -123,14 +154,19 @@ def _read_members(archive: zipfile.ZipFile, shown: str, step: Step) -> dict[str,
         if name in headers:
             raise DataError(f"{shown} holds the array '{name}' twice; save it again")
         with archive.open(info) as file:
-            headers[name] = header = _read_header(file, what)
+            headers[name] = header = read_header(file, what)
         if info.file_size != header.start + header.bytes:
             raise DataError(
                 f"{what} has {info.file_size} bytes, expected {header.start + header.bytes} for {header.dtype} of "
                 f"shape {header.shape}; it is damaged: save it again"
             )
+    return headers
+
+
+def _read_members(
+    archive: zipfile.ZipFile, headers: dict[str, Header], shown: str, step: Step
+) -> dict[str, NDArray[Any]]:
     total = sum(header.bytes for header in headers.values())
-    _check_size(total, shown)
     arrays: dict[str, NDArray[Any]] = {}
     read = 0
     for info in archive.infolist():
@@ -144,7 +180,12 @@ def _read_members(archive: zipfile.ZipFile, shown: str, step: Step) -> dict[str,
     return {name: _shaped(array, headers[name]) for name, array in arrays.items()}
 
 
-def _read_header(file: IO[bytes], what: str) -> _Header:
+def read_header(file: IO[bytes], what: str) -> Header:
+    """The header of a .npy file that is at its beginning; nothing behind it is looked at.
+
+    Raises:
+        DataError: damaged, or no array of numbers or text.
+    """
     from numpy.lib import format as npy
 
     try:
@@ -176,7 +217,7 @@ def _read_header(file: IO[bytes], what: str) -> _Header:
         raise DataError(f"{what} holds {named}, expected integers, floats or bools; convert it with astype")
     if not all(0 <= size <= LIMIT for size in shape):
         raise DataError(f"{what} claims the shape {shape}; save it again with numpy.save")
-    return _Header(shape, fortran, dtype, end)
+    return Header(shape, fortran, dtype, end)
 
 
 def _check_size(count: int, shown: str) -> None:
@@ -200,5 +241,5 @@ def _read_values(file: IO[bytes], flat: NDArray[np.uint8], what: str) -> Iterato
         raise DataError(f"{what} is longer than its header says; save it again")
 
 
-def _shaped(flat: NDArray[np.uint8], header: _Header) -> NDArray[Any]:
+def _shaped(flat: NDArray[np.uint8], header: Header) -> NDArray[Any]:
     return flat.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from toolkit.datasets.rows import Found
     from toolkit.keras_model.source import TensorSpec
 
-__all__ = ["fit"]
+__all__ = ["check_shape", "fit"]
 
 _STEP = 64_000_000  # bytes looked at in one go
 
@@ -49,6 +49,17 @@ def _input(array: NDArray[Any], spec: TensorSpec, source: str) -> NDArray[Any]:
     shaped = _shaped(array, spec, what)
     _check_finite(shaped, what)
     return np.ascontiguousarray(_cast(shaped, spec.dtype, what))
+
+
+def check_shape(array: NDArray[Any], spec: TensorSpec, source: str) -> None:
+    """Refuse an array that `fit` would refuse for its kind or shape; its values are not looked at.
+
+    Raises:
+        DataError: no numbers, no rows, or rows of another shape.
+    """
+    what = f"{source}: input '{spec.name}'"
+    _check_kind(array, what)
+    _shaped(array, spec, what)
 
 
 def _check_kind(array: NDArray[Any], what: str) -> None:

@@ -81,5 +81,5 @@ def run_python(
             )
         except subprocess.TimeoutExpired as error:
             raise CpuError(
-                f"{machine.name}: Python did not end within {timeout:.0f} s; leave it out of --cpu"
+                f"{machine.name}: Python did not end within {timeout:.0f} s; run again when the machine is less busy"
             ) from error

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from toolkit.remote.boards import Board
     from toolkit.remote.connection import Facts, Finished
 
-__all__ = ["LOWEST_PYTHON", "STEPS", "BoardOptions", "BoardResult", "Job", "Sending"]
+__all__ = ["LOWEST_PYTHON", "PAGES", "STEPS", "BoardOptions", "BoardResult", "Job", "Sending"]
 
 STEPS = ("connect", "copy", "environment", "self-test", "bench", "results")
 """What is done on a board, in order."""
+
+PAGES = {"markdown": "bench.md", "csv": "bench.csv", "save-settings": "settings.json"}
+"""What the benchmark writes besides its report if it is asked to: the option, and the file on the board."""
 
 LOWEST_PYTHON = (3, 11)
 """Of the benchmark; the self-test runs on older ones."""
@@ -43,7 +46,8 @@ class BoardOptions:
         python: name or path of a Python on the boards; None: one is looked for.
         wheels: a folder here with what the boards install; None: they download it.
         keep: leave our folder there.
-        arguments: words for ``python -m toolkit.benchmarking``, besides the bundle and the report.
+        arguments: words for ``python -m toolkit.benchmarking``, besides the bundle and what it writes.
+        pages: names of `PAGES`: what is to come back besides the report.
         ssh_config: a configuration for OpenSSH in place of the user's.
         interactive: OpenSSH may ask the user on the terminal; boards are connected one after another then.
         bench_limit: seconds that the benchmark may take.
@@ -57,6 +61,7 @@ class BoardOptions:
     wheels: Path | None = None
     keep: bool = False
     arguments: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
     ssh_config: Path | None = None
     interactive: bool = False
     bench_limit: float = 4 * 3600
@@ -83,6 +88,7 @@ class BoardResult:
         environment: "made" there, or the Python that was "named"; None: neither came about.
         selftest: the self-test's report, as ``python predictor.py --selftest --json`` gives it.
         report: the benchmark's, as bench.json holds it.
+        pages: bytes of what else was asked for, by the names of `PAGES`, as far as it came about.
         left: our folder there, where it stays or may stay.
         seconds: how long it all took.
     """
@@ -95,6 +101,7 @@ class BoardResult:
     environment: str | None
     selftest: Mapping[str, Any] | None
     report: Mapping[str, Any] | None
+    pages: Mapping[str, bytes]
     left: str | None
     seconds: float
 
@@ -134,6 +141,7 @@ class Job:
         self._environment: str | None = None
         self._selftest: dict[str, Any] | None = None
         self._report: dict[str, Any] | None = None
+        self._pages: dict[str, bytes] = {}
 
     def start(self) -> None:
         """Start the connection.
@@ -178,6 +186,7 @@ class Job:
             environment=self._environment,
             selftest=self._selftest,
             report=self._report,
+            pages=self._pages,
             left=left,
             seconds=time.monotonic() - self._began,
         )
@@ -233,6 +242,8 @@ class Job:
         self._bench(python, without)
         self._begin("results")
         self._report = _report(there.get(_REPORT))
+        for name in self.options.pages:
+            self._pages[name] = there.get(PAGES[name])
 
     def _test(self, python: environment.Interpreter, without: tuple[str, ...]) -> None:
         """Raise what the self-test finds wrong."""
@@ -259,6 +270,7 @@ class Job:
         folder = self._there.folder
         # -P keeps the current folder out of sys.path, as it is for an installed program.
         command = [python.path, "-P", "-m", MODULE, f"{folder}/{_BUNDLE}", "--output", f"{folder}/{_REPORT}"]
+        command += [f"--{name}={folder}/{PAGES[name]}" for name in self.options.pages]
         try:
             done = self._there.run(
                 [*command, *self.options.arguments],

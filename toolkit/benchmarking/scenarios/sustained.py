@@ -84,7 +84,8 @@ def take(opened: Opened, seconds: float) -> dict[str, Any]:
     call, turn = opened.call, opened.turn
     for row in turn:
         call(row)
-    windows, begun = [], perf_counter_ns()
+    windows: list[dict[str, Any]] = []
+    begun = perf_counter_ns()
     first = read_heat()[2]
     while (now := perf_counter_ns()) - begun < seconds * 1e9 or not windows:
         samples, opened_at = [], now

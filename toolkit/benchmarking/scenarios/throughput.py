@@ -1,4 +1,4 @@
-"""As many rows a second as all cores give, in several ways: processes, threads on one session, the runtime's own threads.
+"""As many rows a second as all cores give: by processes, by threads on one session, by the runtime's own threads.
 
 Each way that the machine has cores for is measured, and the best one is named.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.benchmarking.rounds import NOISE_BOUND, spread_of_medians
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from toolkit.benchmarking.opened import Opened
 
@@ -105,7 +105,9 @@ def _until(call: Callable[[Any], object], rows: Sequence[Any], end: int) -> tupl
     return count, now
 
 
-def summarize(found: dict[tuple[str, int], Sequence[float]], cores: int, refused: Sequence[str]) -> Throughput | None:
+def summarize(
+    found: Mapping[tuple[str, int], Sequence[float]], cores: int, refused: Sequence[str]
+) -> Throughput | None:
     """The figures of all rounds; None where none was whole.
 
     Args:
