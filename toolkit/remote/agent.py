@@ -161,7 +161,7 @@ class Agent:
         return {"got": True, "whole": path.stat().st_size}, data
 
     def do_stop(self, _frame: dict[str, Any], _data: bytes) -> tuple[dict[str, Any], bytes]:
-        """Nothing runs any more: the command had ended when this came."""
+        """End the command that runs, as Ctrl-C would; here none does any more."""
         return {"stopped": True}, b""
 
     def do_run(self, frame: dict[str, Any], _data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -200,7 +200,10 @@ class Agent:
                 break
         self.child = None
         answer = {"code": child.returncode, "late": late, "errors": said.lines, "seconds": time.monotonic() - started}
-        return answer, output.data[:_OUTPUT]
+        if not stopped or late:
+            return answer, output.data[:_OUTPUT]
+        self.say(answer, output.data[:_OUTPUT])
+        return {"stopped": True}, b""
 
     def _wait(self, child: subprocess.Popen[bytes], *readers: threading.Thread) -> None:
         child.wait()

@@ -227,7 +227,7 @@ class Connection:
         """
         self._cancelled = False
         answer = self._ask({"do": "stop"}, limit=_END)
-        while "code" not in answer and "stopped" not in answer:  # what was asked before
+        while "stopped" not in answer:  # answers to what was asked before come first
             answer = self._answer(_END, "it did not end")
         return self.get(name)
 
