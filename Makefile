@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization architectures device zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint setup data reference benchmarks harness portability quantization architectures device zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -14,6 +14,7 @@ help:
 	@echo "make setup       only the virtual environment"
 	@echo "make reference   retrain and re-export the committed artifact exported/fashion-mnist"
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
+	@echo "make harness     figures about the measuring itself: its overhead, its false alarms, what it can tell apart"
 	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
 	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
@@ -60,6 +61,10 @@ benchmarks: setup
 	$(BIN)/toolkit bench exported/fashion-mnist --json > benchmarks/results/bench.json
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/fresh_clone.py
+
+# What the benchmark itself adds, and how often it is wrong: about half an hour on a quiet machine.
+harness: setup
+	$(BIN)/python -m benchmarks.harness
 
 # The int8 files on all emulated CPUs, portable and plain; exits 1 if a portable one answers otherwise there.
 portability: setup

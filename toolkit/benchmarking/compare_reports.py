@@ -11,7 +11,7 @@ from toolkit.benchmarking.compare import CPU, MAX_REGRESSION, P50, Comparison, L
 from toolkit.benchmarking.intervals import unpaired_ratio
 from toolkit.benchmarking.report import FORMAT
 from toolkit.benchmarking.samples import unpack
-from toolkit.errors import InputError, MissingError, UsageError
+from toolkit.errors import InputError, MissingError, ToolkitError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,8 @@ def compare_reports(old: Path, new: Path, *, max_regression: float = MAX_REGRESS
     reports = [read_report(path) for path in (old, new)]
     try:
         return _compare(old, new, reports[0], reports[1], max_regression, force)
+    except ToolkitError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(
             f"{old} or {new} lacks what a bench.json has ({error!r}); measure again with: toolkit bench"

@@ -1,10 +1,10 @@
 """How sure a ratio of two measurements is: bootstrap intervals over rounds, and what may be said of them.
 
-A ratio is new / old of times, so above 1 is slower. It is the 20 % trimmed mean over the rounds, in logarithms: nearly
-as sharp as a mean where noise is well-behaved, and a fifth of the rounds may be disturbed at either end. The interval
-is the percentile bootstrap's, recommended for trimmed means (R. Wilcox, Introduction to Robust Estimation and
-Hypothesis Testing, 4.4), with the wider percentiles that few rounds need (T. Hesterberg, What Teachers Should Know
-About the Bootstrap, 2014, 5.3). It covers 99 %, so that a false alarm is rare: one comparison in a hundred.
+A ratio is new / old of times, so above 1 is slower. It is the 30 % trimmed mean over the rounds, in logarithms: nearly
+as sharp as a mean where noise is well-behaved, and three of ten rounds may be disturbed at either end. The interval is
+the percentile bootstrap's, which suits trimmed means (R. Wilcox, Introduction to Robust Estimation and Hypothesis
+Testing, 4.4), with the wider percentiles that few rounds need (T. Hesterberg, What Teachers Should Know About the
+Bootstrap, 2014, 5.3). It covers 99 %, so that a false alarm is rare: one comparison in a hundred.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["CONFIDENCE", "FASTER", "NO_DIFFERENCE", "Ratio", "SLOWER", "TOO_FEW"
 
 CONFIDENCE = 0.99
 
-_TRIM, _RESAMPLES, _FEW = 0.2, 4000, 8
+_TRIM, _RESAMPLES, _FEW = 0.3, 4000, 8
 _SURE = 0.95  # what is less sure is no verdict
 FASTER, SLOWER, NO_DIFFERENCE, TOO_FEW = "faster", "slower", "no difference", "too few rounds"
 

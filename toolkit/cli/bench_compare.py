@@ -53,7 +53,7 @@ def bench_compare(
         raise UsageError(f"{old} and {new} are a report and a model; give two of a kind")
     measured = {"rounds": rounds, "calls": calls, "threads": threads, "size": size, "timeout": timeout}
     if reports[0]:
-        given = {"quick": quick or None, "thorough": thorough or None, **measured}
+        given = {**measured, "quick": quick or None, "thorough": thorough or None}
         if idle := [f"--{name}" for name, value in given.items() if value is not None]:
             raise UsageError(f"{', '.join(idle)} would do nothing: {old} and {new} are measured already; drop it")
         found = compare_reports(old, new, max_regression=most, force=force)
