@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli import options
+from toolkit.cli import boards, options
 
 if TYPE_CHECKING:
     from toolkit.benchmarking.report import BenchReport
@@ -60,6 +60,11 @@ def bench(
     threads: Threads = None,
     size: Size = None,
     timeout: Timeout = None,
+    on: boards.On = None,
+    python: boards.Python = None,
+    keep: boards.Keep = False,
+    wheels: boards.Wheels = None,
+    ssh_config: boards.SshConfig = None,
     json: options.Json = False,
 ) -> None:
     """Measure a model on this machine; 'toolkit bench compare OLD NEW' sets two side by side.
@@ -84,6 +89,7 @@ def bench(
     \b
     Example:
         toolkit bench exported/fashion-mnist --quick --plot latency.svg
+        toolkit bench device --on ssh://pi@raspberrypi --on ssh://user@board:2222
     """
     from toolkit.benchmarking.measure import run_bench
     from toolkit.benchmarking.options import bench_settings
@@ -110,6 +116,12 @@ def bench(
     target = artifact or default_artifact()
     if artifact is None:
         note(f"Timing {target}")
+    if there := boards.there(on, python, keep=keep, wheels=wheels, ssh_config=ssh_config):
+        how_long = {"rounds": rounds, "calls": calls, "rate": rate, "seconds": seconds, "timeout": timeout}
+        given = boards.words(scenario=scenario, quick=quick, thorough=thorough, threads=threads, size=size, **how_long)
+        pages = {"markdown": markdown, "csv": csv, "plot": plot}
+        boards.bench_there(target, there, given, output, pages, save_settings=save_settings, json=json)
+        return
     model_files(target)  # what is wrong with it should be said before what is wrong with the output
     place = checked_report(output or default_place(target, "bench.json"), "bench.json")
     pages = {
