@@ -6,8 +6,6 @@ import statistics
 from time import perf_counter_ns
 from typing import Any
 
-import numpy as np
-
 from toolkit.benchmarking.latency import time_calls
 from toolkit.predictor import Predictor, RuntimeSettings
 
@@ -43,7 +41,7 @@ class Paced(_Around):
         super().__init__(path, settings)
         self._classify = self.predictor.classify
         self._wait = 0.0  # of each call's inner time
-        rows = [np.zeros(self.predictor.input_shape, self.predictor.input_dtype)]
+        rows = [self.predictor.inputs[0].zeros(1)[0]]
         inner = time_calls(self._classify, rows, calls=500, warmup=100)
         whole = time_calls(self.classify, rows, calls=500, warmup=100)
         self._wait = self.share * statistics.median(whole) / statistics.median(inner)

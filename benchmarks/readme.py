@@ -177,8 +177,8 @@ def harness() -> str:
     ratios = sorted(entry["ratio"] for entry in slowed)
     return (
         _table([f"{repeats} repeats", "found", "target", "met"], rows)
-        + f"\n\nIntervals cover 99 %; those of the same file are {widths[repeats // 2]:.3f} wide (median). The predictor "
-        f"that waits 5 % of its own time was found {ratios[0]:.3f} to {ratios[-1]:.3f} times as slow.\n\n"
+        + f"\n\nIntervals cover 99 %; those of the same file are {widths[repeats // 2]:.3f} wide (median). The "
+        f"predictor that waits 5 % of its own time took {ratios[0]:.3f} to {ratios[-1]:.3f} times as long.\n\n"
         f"{machine(report['host'])}."
     )
 
