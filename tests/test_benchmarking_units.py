@@ -181,7 +181,7 @@ def test_a_large_model_gets_fewer_calls_and_smaller_batches() -> None:
     settings = BenchSettings()
     assert settings.calls_of(1e-5) == 2000
     assert settings.calls_of(4e-3) == 250
-    assert settings.calls_of(10) == 100  # ten rounds make the p99.9's 1000
+    assert settings.calls_of(10) == 5  # too few for a p99
     assert replace(settings, calls=300).calls_of(10) == 300  # as asked
     assert settings.batches_of(1e-5, 784, None) == (1, 4, 16, 64, 256, 1024)
     assert settings.batches_of(1e-2, 784, None) == (1, 4, 16, 64)
@@ -193,7 +193,7 @@ def test_a_large_model_gets_fewer_calls_and_smaller_batches() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("rounds", 1), ("calls", 0), ("calls", 99), ("threads", 0), ("batches", ()), ("batches", (0, 256))],
+    [("rounds", 1), ("calls", 0), ("calls", 4), ("threads", 0), ("batches", ()), ("batches", (0, 256))],
 )
 def test_settings_that_cannot_be_measured_with_are_refused(setting: str, value: object) -> None:
     with pytest.raises(UsageError):

@@ -23,6 +23,7 @@ __all__ = ["Opened", "PREDICTOR"]
 PREDICTOR = "toolkit.predictor:Predictor"
 
 _TURN = 32  # rows that single calls are given in turn
+_SLOW_NS = 500_000_000  # one call tells enough of a model that takes so long
 
 
 class Opened:
@@ -76,7 +77,9 @@ class Opened:
             UsageError: the size of free dimensions does not suit the model.
         """
         try:
-            taken = time_calls(self.call, self.turn, calls=5, warmup=2)
+            taken = time_calls(self.call, self.turn, calls=1, warmup=0)
+            if taken[0] < _SLOW_NS:
+                taken = time_calls(self.call, self.turn, calls=5, warmup=1)
         except InputError as error:
             if any(None in tensor.shape for tensor in self.predictor.inputs):
                 raise UsageError(f"free dimensions of size {self.free} do not suit: {error}; try --size") from error

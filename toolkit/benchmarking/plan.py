@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.benchmarking.latency import MIN_SAMPLES
 from toolkit.errors import UsageError
 
-__all__ = ["BenchSettings", "DEFAULT", "LOAD", "MOST_SECONDS", "QUICK", "SCENARIOS", "SWEEP_BATCH"]
+__all__ = [
+    "BenchSettings",
+    "DEFAULT",
+    "LEAST_CALLS",
+    "LOAD",
+    "MOST_SECONDS",
+    "QUICK",
+    "SCENARIOS",
+    "SLOW_ROUNDS",
+    "SLOW_SECONDS",
+    "SWEEP_BATCH",
+]
 
 SCENARIOS = (
     "single-stream",
@@ -33,6 +43,12 @@ SWEEP_BATCH = 256
 
 MOST_BATCH_BYTES = 64_000_000
 """Inputs of one batch at most: a device has little memory, and a model's activations are a multiple of its inputs."""
+
+LEAST_CALLS = 5
+"""Single rows a round, however slow the model is; percentiles that need more samples are then left out."""
+
+SLOW_SECONDS, SLOW_ROUNDS = 0.1, 8
+"""A model that takes longer for one row gets so many rounds of the sweep at most: enough for a verdict."""
 
 LOAD = 0.5
 """Default rate: this share of what the model can do."""
@@ -89,12 +105,8 @@ class BenchSettings:
             raise UsageError(f"no scenario {', '.join(unknown)}; give one or more of {', '.join(SCENARIOS)}")
         if self.rounds < 2:
             raise UsageError(f"rounds is {self.rounds}, expected 2 or more: one round cannot tell how noisy it is")
-        calls = self.default_calls if self.calls is None else self.calls
-        if calls < 1 or self.rounds * calls < MIN_SAMPLES:
-            raise UsageError(
-                f"{self.rounds} rounds of {calls} calls are too few for a p99.9, "
-                f"expected {MIN_SAMPLES} calls or more in all; raise --calls or --rounds"
-            )
+        if self.calls is not None and self.calls < LEAST_CALLS:
+            raise UsageError(f"calls is {self.calls}, expected {LEAST_CALLS} or more: fewer have no median to speak of")
         if self.threads < 1:
             raise UsageError(f"threads is {self.threads}, expected 1 or more")
         if self.free_size is not None and self.free_size < 1:
@@ -108,9 +120,12 @@ class BenchSettings:
                 raise UsageError(f"{name.replace('_', ' ')} is {getattr(self, name):g}, expected 1 to 86,400")
 
     def calls_of(self, seconds: float) -> int:
-        """Single rows a round of a model that takes so long for one; never fewer than a p99.9 needs."""
-        least = -(-MIN_SAMPLES // self.rounds)
-        return self.calls or max(least, min(self.default_calls, int(MOST_SECONDS / seconds)))
+        """Single rows a round of a model that takes so long for one."""
+        return self.calls or max(LEAST_CALLS, min(self.default_calls, int(MOST_SECONDS / seconds)))
+
+    def rows_at(self, rate: float) -> int:
+        """Rows a round of the fixed-rate stream."""
+        return max(LEAST_CALLS, round(rate * self.rate_seconds))
 
     def batches_of(self, seconds: float, row_bytes: int, fixed: int | None) -> tuple[int, ...]:
         """Batch sizes for a model that takes so long and so much memory for one row."""

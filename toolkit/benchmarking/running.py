@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.benchmarking.all_cores import AllCores
 from toolkit.benchmarking.footprint import Start, start_fresh
-from toolkit.benchmarking.plan import LOAD, SWEEP_BATCH, BenchSettings
+from toolkit.benchmarking.plan import LEAST_CALLS, LOAD, SLOW_ROUNDS, SLOW_SECONDS, SWEEP_BATCH, BenchSettings
 from toolkit.benchmarking.subject import Subject
 from toolkit.benchmarking.sweep import Sweeper
 from toolkit.errors import ToolkitError, UsageError
@@ -96,7 +96,7 @@ class Run:
         self.batch = max((size for size in self.sizes if size <= SWEEP_BATCH), default=self.sizes[0])
         slowest = []
         for subject in alive:
-            calls = max(10, self.calls // 10)
+            calls = max(LEAST_CALLS, self.calls // 10)
             taken = subject.ask("single-stream", self.seconds * calls, calls=calls)
             slowest += [statistics.median(taken["samples"]) / 1e9] if taken else []
             subject.warm_ups.clear()
@@ -135,8 +135,9 @@ class Run:
         if "throughput" in wanted:
             yield "all cores", few, self._all_cores
         if "sweep" in wanted:
-            yield "settings", settings.rounds, self._sweep
-            yield "the best settings again", settings.rounds, self._confirm
+            rounds = min(settings.rounds, SLOW_ROUNDS) if self.seconds > SLOW_SECONDS else settings.rounds
+            yield "settings", rounds, self._sweep
+            yield "the best settings again", rounds, self._confirm
         if "sustained" in wanted:
             yield "sustained", len(self.subjects), self._sustain
 
@@ -145,17 +146,17 @@ class Run:
         wanted, settings = self.settings.scenarios, self.settings
         turns = min(TURNS, self.calls)
         calls = -(-self.calls // turns)
-        count = max(10, round(self.rate * settings.rate_seconds))
+        count = settings.rows_at(self.rate)
         longest = settings.batch_seconds + self.seconds * self.sizes[-1]
         sizes = [{"size": size, "seconds": settings.batch_seconds} for size in self.sizes]
-        every = settings.rounds
+        every, few, slow = settings.rounds, settings.few_rounds, self.seconds > SLOW_SECONDS
         yield _PROBE, 0.0, [{}], every
         for found in (
             ("single-stream", self.seconds * calls, [{"calls": calls}] * turns, every),
-            ("fixed-rate", count / self.rate, [{"rate": self.rate, "count": count}], every),
+            ("fixed-rate", count / self.rate, [{"rate": self.rate, "count": count}], few if slow else every),
             ("batches", longest, sizes, every),
             ("cpu-time", self.seconds * self.calls, [{"calls": self.calls}], every),
-            ("energy", settings.energy_seconds, [{"seconds": settings.energy_seconds}], settings.few_rounds),
+            ("energy", settings.energy_seconds, [{"seconds": settings.energy_seconds}], few),
         ):
             if found[0] in wanted:
                 yield found

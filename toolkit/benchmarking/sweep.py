@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.benchmarking.intervals import FASTER, Ratio, paired_ratio
 from toolkit.benchmarking.latency import thread_counts
+from toolkit.benchmarking.plan import LEAST_CALLS
 from toolkit.benchmarking.rounds import NOISE_BOUND, spread_of_medians
 from toolkit.predictor import RuntimeSettings
 
@@ -25,7 +26,7 @@ __all__ = ["NAME", "Point", "Sweep", "Sweeper", "candidates"]
 NAME = "sweep"
 
 _BATCH_ROWS = (16, 64, 256, 1024)
-_CALLS, _SECONDS = 300, 0.02
+_CALLS, _ROW_SECONDS, _SECONDS = 300, 0.3, 0.02
 _ROW, _BATCH = "row", "batch"
 
 
@@ -130,7 +131,7 @@ class Sweeper:
             for settings in tried if number % 2 else reversed(tried):
                 ask("open", 1.0, **self.subject.opening(**settings._asdict()))
                 ask("warm-up", 1.0)
-                calls = max(10, min(_CALLS, int(1 / self.seconds)))
+                calls = max(LEAST_CALLS, min(_CALLS, int(_ROW_SECONDS / self.seconds)))
                 row = ask("single-stream", calls * self.seconds, calls=calls)["samples"]
                 runs = ask("batches", 1.0, size=self.batch, seconds=_SECONDS)["samples"]
                 found[settings] = {_ROW: statistics.median(row), _BATCH: statistics.median(runs)}

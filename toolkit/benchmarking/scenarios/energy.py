@@ -68,9 +68,8 @@ def take(opened: Opened, seconds: float, root: str = "/") -> dict[str, Any]:
         rows, end = 0, rested + int(seconds / 2 * 1e9)
         call, turn = opened.call, opened.turn
         while monotonic_ns() < end:
-            for row in turn:
-                call(row)
-            rows += len(turn)
+            call(turn[rows % len(turn)])
+            rows += 1
         done, worked = _read(domains), monotonic_ns()
     except OSError as error:
         return {"reason": f"reading {_FOLDER} failed: {error.strerror}"}
