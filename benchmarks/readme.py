@@ -178,11 +178,7 @@ def harness() -> str:
     return (
         _table([f"{repeats} repeats", "found", "target", "met"], rows)
         + f"\n\nIntervals cover 99 %; those of the same file are {widths[repeats // 2]:.3f} wide (median). The "
-<<<<<<< HEAD
-        f"predictor that waits 5 % of its own time was found {ratios[0]:.3f} to {ratios[-1]:.3f} times as slow.\n\n"
-=======
         f"predictor that waits 5 % of its own time took {ratios[0]:.3f} to {ratios[-1]:.3f} times as long.\n\n"
->>>>>>> bench
         f"{machine(report['host'])}."
     )
 
