@@ -121,7 +121,11 @@ class Run:
             self.step(total, total, "done")
         except KeyboardInterrupt:
             self.interrupted = True
-            if not any(subject.rounds for subject in self.subjects):
+            measured: list[Any] = [subject.rounds for subject in self.subjects]
+            measured += [self.sustained, *self.starts.values()]
+            measured += [cores.found for cores in self.cores_of.values()]
+            measured += [sweep.times for sweep in self.sweeps.values()]
+            if not any(measured):
                 raise
 
     def _stages(self) -> Iterator[Stage]:

@@ -159,7 +159,7 @@ def _fixed_rate(report: dict[str, Any], names: list[str], ascii_only: bool) -> l
                 bars(latency["histogram"]["counts"], ascii_only=ascii_only),
             ]
         )
-    title = f"Fixed rate: {found[0][1]['rate']:,.0f} rows a second, latency in us from when each was due"
+    title = f"Fixed rate: {_rate(found[0][1]['rate'])} rows a second, latency in us from when each was due"
     columns = ["", "busy", "p50", "p90", "p99", "p99.9", "max", "late", "kept up", "distribution"]
     return [Table(title, columns, rows)]
 
@@ -171,7 +171,7 @@ def _batches(report: dict[str, Any], names: list[str], _: bool) -> list[Table]:
     sizes = [entry["batch"] for entry in found[0][1]["sizes"]]
     rows = []
     for name, result in found:
-        rates = {e["batch"]: _mark(f"{e['images_per_second']:,.0f}", e["noisy"]) for e in result["sizes"]}
+        rates = {e["batch"]: _mark(_rate(e["images_per_second"]), e["noisy"]) for e in result["sizes"]}
         rows.append([name, *(rates.get(size, "") for size in sizes)])
     return [Table("Batches: rows a second, by batch size", ["", *(f"{size:,}" for size in sizes)], rows)]
 
@@ -192,7 +192,7 @@ def _throughput(report: dict[str, Any], names: list[str], _: bool) -> list[Table
         cells = [f"{ways[way]}, {'one row' if batch == 1 else f'batches of {batch}'}"]
         for _name, result in found:
             entry = next((w for w in result["ways"] if (w["way"], w["batch"]) == (way, batch)), None)
-            text = _mark(f"{entry['rows_per_second']:,.0f}", entry["noisy"]) if entry else "not measured"
+            text = _mark(_rate(entry["rows_per_second"]), entry["noisy"]) if entry else "not measured"
             cells.append(f"{text} best" if entry == result["best"] else text)
         rows.append(cells)
     rows += [[reason, *[""] * len(found)] for reason in found[0][1]["refused"]]
@@ -235,7 +235,7 @@ def _sweep(report: dict[str, Any], names: list[str], _: bool) -> list[Table]:
                 [
                     _setting(point),
                     _mark(time, point["noisy"] and bool(time)),
-                    f"{point['rows_per_second']:,.0f}",
+                    _rate(point["rows_per_second"]),
                     ratio_text(ratio),
                     ratio["verdict"] if ratio else "",
                 ]
@@ -327,6 +327,10 @@ def _mark(text: str, noisy: bool) -> str:
 
 def _us(nanoseconds: float | None) -> str:
     return "too few" if nanoseconds is None else f"{nanoseconds / 1000:,.1f}"
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:,.2f}"
 
 
 def _megabytes(size: int | None) -> str:

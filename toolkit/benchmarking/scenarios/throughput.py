@@ -72,17 +72,19 @@ def take(opened: Opened, threads: int, batch: int, start_at: int, seconds: float
         threads: how many.
         batch: rows a call; 1: single calls.
         start_at: by the system-wide monotonic clock, in ns, so that other processes begin at the same moment.
-        seconds: how long; a call that has begun is finished.
+        seconds: how long; a call that has begun is finished, and there is one at least.
 
     Returns:
-        Rows a second.
+        Rows a second; and ns of the slowest call before the start, by which buffers are made.
     """
     call, rows = (opened.call, opened.turn) if batch == 1 else (opened.predictor.predict_batch, [opened.batch(batch)])
     end = start_at + int(seconds * 1e9)
-    done, ended = [0] * threads, [start_at] * threads
+    done, ended, before = [0] * threads, [start_at] * threads, [0] * threads
 
     def go(number: int) -> None:
+        begun = monotonic_ns()
         call(rows[0])
+        before[number] = monotonic_ns() - begun
         sleep(max(0.0, (start_at - monotonic_ns()) / 1e9))
         done[number], ended[number] = _until(call, rows, end)
 
@@ -92,17 +94,17 @@ def take(opened: Opened, threads: int, batch: int, start_at: int, seconds: float
     go(0)
     for thread in running:
         thread.join()
-    taken = max(ended) - start_at
-    return {"rows_per_second": sum(done) * batch * 1e9 / taken if taken > 0 else 0.0}
+    return {"rows_per_second": sum(done) * batch * 1e9 / (max(ended) - start_at), "first_ns": max(before)}
 
 
 def _until(call: Callable[[Any], object], rows: Sequence[Any], end: int) -> tuple[int, int]:
-    count, turn, now = 0, len(rows), monotonic_ns()
-    while now < end:
+    count, turn = 0, len(rows)
+    while True:
         call(rows[count % turn])
         count += 1
         now = monotonic_ns()
-    return count, now
+        if now >= end:
+            return count, now
 
 
 def summarize(
@@ -117,8 +119,8 @@ def summarize(
     """
     ways = []
     for (way, batch), rates in found.items():
-        if rates and min(rates) > 0:
-            spread = spread_of_medians([[round(rate)] for rate in rates])
+        if rates:
+            spread = spread_of_medians([[round(1000 * rate)] for rate in rates])
             ways.append(Way(way, batch, statistics.median(rates), spread, spread > NOISE_BOUND, tuple(rates)))
     if not ways:
         return None
