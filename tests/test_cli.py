@@ -319,6 +319,7 @@ class TestWholeRun:
     def test_it_leaves_a_whole_artifact(self, trained: Path) -> None:
         assert sorted(path.name for path in trained.iterdir()) == [
             "bench.json",
+            "golden.npz",
             "history.csv",
             "manifest.json",
             "model.int8.onnx",
