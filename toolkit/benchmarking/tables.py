@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["Table", "head_lines", "names_of", "noise_lines", "ratio_text", "tables_of"]
 
 
+_WIDEST = 30  # characters of a curve over time
+
+
 @dataclass(frozen=True)
 class Table:
     """A title, column heads, and rows of as many cells; the first column is text, the others are figures."""
@@ -204,7 +207,7 @@ def _sustained(report: dict[str, Any], names: list[str], ascii_only: bool) -> li
     found = _those(report, names, "sustained")
     rows = []
     for name, result in found:
-        medians = [window["p50_ns"] for window in result["windows"]]
+        medians = _at_most([window["p50_ns"] for window in result["windows"]], _WIDEST)
         throttled = result["throttled"]
         rows.append(
             [
@@ -222,6 +225,12 @@ def _sustained(report: dict[str, Any], names: list[str], ascii_only: bool) -> li
     seconds = found[0][1]["seconds"]
     columns = ["", "holds", "last quarter to first", "change a minute", "worst to best", "throttled", "p50 over time"]
     return [Table(f"Sustained: one row after the other for {seconds:,.0f} s", columns, rows)]
+
+
+def _at_most(values: list[float], count: int) -> list[float]:
+    """The values, or the highest of each few where there are more than count."""
+    few = -(-len(values) // count)
+    return [max(values[at : at + few]) for at in range(0, len(values), few)]
 
 
 def _sweep(report: dict[str, Any], names: list[str], _: bool) -> list[Table]:

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
     from toolkit.benchmarking.opened import Opened
 
-__all__ = ["NAME", "Sustained", "Window", "summarize", "take"]
+__all__ = ["NAME", "SLOWER", "Sustained", "Window", "summarize", "take"]
 
 NAME = "sustained"
 
-_WINDOWS, _LEAST_SECONDS = 60, 0.5
+_WINDOWS, _LEAST_SECONDS, _MOST_SECONDS = 60, 0.5, 5.0  # the samples of a window are in memory until it ends
+
+SLOWER = 1.02
+"""What is slower for certain by more than this does not hold its speed."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,13 @@ class Sustained:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing shows that it became slower."""
-        return self.drift.low <= 1 and not self.throttled
+        """Whether nothing shows that it became slower, but for what is no matter."""
+        return self.drift.low <= SLOWER and not self.throttled
 
 
 def take(opened: Opened, seconds: float) -> dict[str, Any]:
     """Call for some seconds; what is measured is put in order between the windows."""
-    length = max(_LEAST_SECONDS, seconds / _WINDOWS)
+    length = min(max(_LEAST_SECONDS, seconds / _WINDOWS), _MOST_SECONDS)
     call, turn = opened.call, opened.turn
     for row in turn:
         call(row)
