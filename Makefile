@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What the comparisons install, each in an environment of its own.
+LOCKS := benchmarks/shared/locks
+COMPARED := litert loadgen mnn ncnn openvino tract
 
 .PHONY: demo test lint setup data reference benchmarks portability quantization architectures device zoo runtimes readme lock lock-device clean help
 
@@ -97,8 +100,10 @@ lock:
 		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -c requirements.lock -o requirements-core.lock
-	uv pip compile benchmarks/device/litert.in --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --quiet -c requirements-core.lock -o benchmarks/device/litert.lock
+	for name in $(COMPARED); do uv pip compile $(LOCKS)/$$name.in --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -c requirements-core.lock -o $(LOCKS)/$$name.lock || exit; done
+	uv pip compile $(LOCKS)/nncf.in --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -o $(LOCKS)/nncf.lock  # it refuses our numpy on newer Pythons
 	$(MAKE) lock-device
 
 # What bundles install, for every Python and architecture; asks pip, with a network.

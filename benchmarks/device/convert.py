@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.device.common import REFERENCE
+from benchmarks.shared.common import REFERENCE
 from toolkit.data import load
 
 if TYPE_CHECKING:

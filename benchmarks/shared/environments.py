@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.device.common import ROOT, clean_environment, note
+from benchmarks.shared.common import ROOT, clean_environment, note
 from toolkit.cache import cache_root
 from toolkit.errors import MissingError
 
-__all__ = ["environment", "installed", "litert_requirements", "onnxruntime_requirements"]
+__all__ = ["environment", "installed", "locked", "onnxruntime_requirements"]
 
 LOCK = ROOT / "requirements-core.lock"
-LITERT_LOCK = Path(__file__).with_name("litert.lock")
+LOCKS = Path(__file__).with_name("locks")
 FINISHED = ".finished"
 
 
@@ -37,9 +37,9 @@ def onnxruntime_requirements() -> str:
     return "".join(found[name] for name in sorted(found))
 
 
-def litert_requirements() -> str:
-    """What LiteRT takes."""
-    return LITERT_LOCK.read_text(encoding="utf-8")
+def locked(name: str) -> str:
+    """What one of the files in `locks` names: versions with hashes."""
+    return (LOCKS / f"{name}.lock").read_text(encoding="utf-8")
 
 
 def _entries(lock: Path) -> dict[str, str]:
