@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.device.convert import CALIBRATION, CUT, FORMS, NEURONS
+from benchmarks.device.convert import CUT, NEURONS
 from benchmarks.device.workers import Spec, Worker
 from benchmarks.shared.common import REFERENCE, ROOT, figures, note, ratio
+from benchmarks.shared.tflite import CALIBRATION, FORMS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -63,6 +63,7 @@ class Asked:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 env=clean_environment() | dict(environment or {}),
+                process_group=0,  # Ctrl-C is for the parent, which keeps what was measured
             )
         except OSError as error:
             self._errors.close()

@@ -10,13 +10,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.shared.common import ROOT, clean_environment, note
 from toolkit.cache import cache_root
 from toolkit.errors import MissingError
 
-__all__ = ["environment", "installed", "locked", "onnxruntime_requirements"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["environment", "installed", "locked", "numpy_requirements", "onnxruntime_requirements", "required"]
 
 LOCK = ROOT / "requirements-core.lock"
 LOCKS = Path(__file__).with_name("locks")
@@ -25,16 +28,34 @@ FINISHED = ".finished"
 
 def onnxruntime_requirements() -> str:
     """What the device needs of requirements-core.lock: onnxruntime and whatever it requires, numpy among it."""
+    return _entries_of("onnxruntime")
+
+
+def numpy_requirements() -> str:
+    """Numpy alone, as requirements-core.lock has it."""
+    return _entries_of("numpy")
+
+
+def _entries_of(name: str) -> str:
     entries = _entries(LOCK)
-    wanted, found = ["onnxruntime"], {}
+    return "".join(entries[found] for found in required([name]) if found in entries)
+
+
+def required(names: Sequence[str]) -> list[str]:
+    """These packages and all that they require, as far as they are installed here; sorted."""
+    wanted, found = [_normalized(name) for name in names], set[str]()
     while wanted:
         name = wanted.pop()
-        if name in found or name not in entries:
+        if name in found:
             continue
-        found[name] = entries[name]
-        required = [text for text in importlib.metadata.requires(name) or [] if "extra ==" not in text]
-        wanted += [_normalized(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in required]
-    return "".join(found[name] for name in sorted(found))
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # of another system
+            continue
+        found.add(name)
+        plain = [text for text in requirements if "extra ==" not in text]
+        wanted += [_normalized(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in plain]
+    return sorted(found)
 
 
 def locked(name: str) -> str:
