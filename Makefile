@@ -104,6 +104,8 @@ lock:
 		--generate-hashes --no-header --no-annotate --quiet -c requirements-core.lock -o $(LOCKS)/$$name.lock || exit; done
 	uv pip compile $(LOCKS)/nncf.in --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -o $(LOCKS)/nncf.lock  # it refuses our numpy on newer Pythons
+	uv pip compile $(LOCKS)/pnnx.in --no-deps --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -o $(LOCKS)/pnnx.lock  # its program needs no torch
 	$(MAKE) lock-device
 
 # What bundles install, for every Python and architecture; asks pip, with a network.

@@ -63,6 +63,9 @@ STEPS = {
     "keras": Step("from_keras", "project"),
     "onnxruntime": Step("by_onnxruntime", "project", "keras"),
     "hand": Step("by_hand", "project", "keras"),
+    "nncf": Step("by_nncf", "nncf", "keras"),
+    "mnn": Step("by_mnn", "mnn", "keras"),
+    "pnnx": Step("by_pnnx", "pnnx", "keras"),
 }
 
 DIVIDES = "pixels divided by 255 in numpy, as the file takes float32"
@@ -136,6 +139,84 @@ FIELD = (
         {"model": "dynamic.onnx"},
         f"`quant_pre_process`, then `quantize_dynamic`, all options default; {DIVIDES}",
     ),
+    *(
+        Peer(
+            f"LiteRT, {form}",
+            "litert_interpreter",
+            "litert",
+            "keras",
+            {"model": f"{file}.1.tflite", "batch": f"{file}.256.tflite"},
+            f"{how}; through a SavedModel, batch fixed, XNNPACK, views of the tensors; batches have their own file",
+            shipped=("model",),
+        )
+        for form, file, how in (
+            ("float32", "float32", "no optimization, raw pixels in"),
+            ("dynamic int8", "dynamic range", "`Optimize.DEFAULT`: weights in 8 bits, raw pixels in"),
+            ("full int8", "int8", "`TFLITE_BUILTINS_INT8`, uint8 in and out, 1,024 training images"),
+        )
+    ),
+    Peer(
+        "OpenVINO, float32",
+        "openvino_request",
+        "openvino",
+        "keras",
+        {"model": "float.onnx"},
+        "one stream with the hint LATENCY, scaling by its PrePostProcessor, tensors in place; batches by a stream a "
+        "thread with THROUGHPUT",
+    ),
+    Peer(
+        "OpenVINO, NNCF int8",
+        "openvino_request",
+        "openvino",
+        "nncf",
+        {"model": "nncf.xml", "weights": "nncf.bin"},
+        "the same; `nncf.quantize` with default options, 1,024 training images",
+    ),
+    Peer(
+        "MNN, float32",
+        "mnn_module",
+        "mnn",
+        "mnn",
+        {"model": "float.mnn"},
+        f"`mnnconvert`, module interface with fixed shapes, precision normal; {DIVIDES}",
+        {"output": "Identity:0"},
+    ),
+    Peer(
+        "MNN, int8 weights",
+        "mnn_module",
+        "mnn",
+        "mnn",
+        {"model": "int8.mnn"},
+        f"the same with `--weightQuantBits 8` and memory low; {DIVIDES}",
+        {"output": "Identity:0"},
+    ),
+    Peer(
+        "ncnn, float16 weights",
+        "ncnn_net",
+        "ncnn",
+        "pnnx",
+        {"model": "one.param", "model weights": "one.bin", "batch": "many.param", "batch weights": "many.bin"},
+        f"`pnnx` with default options (its wheels bring no quantizer), an extractor a run; {DIVIDES}",
+        shipped=("model", "model weights"),
+    ),
+    Peer(
+        "tract, float32",
+        "tract_runnable",
+        "tract",
+        None,
+        {"model": "model.onnx"},
+        "our float32 file, made runnable for a fixed shape; it has no threads to set",
+        counts=("one",),
+    ),
+    Peer(
+        "tract, int8",
+        "tract_runnable",
+        "tract",
+        None,
+        {"model": "model.int8.onnx"},
+        "our int8 file, made runnable for a fixed shape; it has no threads to set",
+        counts=("one",),
+    ),
     Peer(
         "plain numpy, float32",
         "plain",
@@ -152,5 +233,18 @@ FIELD = (
         {"library": "kernel.so"},
         "the limit: our int8 file's numbers in a kernel for this one network and this one CPU (`gcc -O3 "
         "-march=native`), called through ctypes with one fixed buffer; batches by OpenMP",
+    ),
+    *(
+        Peer(
+            f"{name}, int8",
+            "",
+            "",
+            None,
+            {},
+            f"not measured: {name} imports torch, whose wheels for Linux take 3 GB with what they need; it hands the "
+            "work to onnxruntime's quantizers, whose own rows are above",
+            counts=("one",),
+        )
+        for name in ("optimum", "Olive")
     ),
 )
