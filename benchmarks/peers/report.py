@@ -37,7 +37,8 @@ def rows(
     found: dict[str, dict[str, Any]] = {}
     for it in contestants:
         peer = it.peer
-        entry = found.setdefault(peer.name, {"name": peer.name, "settings": peer.settings, "threads": {}})
+        facts = {"name": peer.name, "engine": peer.engine, "settings": peer.settings, "threads": {}}
+        entry = found.setdefault(peer.name, facts)
         entry["threads"][str(it.threads)] = (
             {"failed": it.failed} if it.failed or not it.times else _measured(it, base, keras, labels)
         )
