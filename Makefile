@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LOCKS := benchmarks/shared/locks
 COMPARED := litert loadgen mnn ncnn openvino tract
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization architectures device zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint setup data reference benchmarks portability quantization architectures device peers zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -21,6 +21,7 @@ help:
 	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
 	@echo "make device      what the device side costs, beside the bare runtime and beside LiteRT (fetches what that takes)"
+	@echo "make peers       the same model through other runtimes and MLPerf's load generator (fetches what that takes, once)"
 	@echo "make zoo         many kinds of Keras models, trained and opened from files"
 	@echo "make runtimes    the reference bundle on Python 3.9 to 3.13, old onnxruntimes and emulated CPUs"
 	@echo "make readme      write the measured figures and the command help into README.md"
@@ -79,6 +80,12 @@ architectures: setup
 # What the device side costs, beside the bare runtime and beside LiteRT: about seven minutes.
 device: setup
 	$(BIN)/python -m benchmarks.device
+
+# The same trained model through other runtimes in turn, and under MLPerf's load generator: about ten minutes, and once
+# some 700 MB of wheels.
+peers: setup
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.mlperf
 
 # Many kinds of Keras models, trained and opened from each kind of file: about two minutes.
 zoo: setup

@@ -103,7 +103,8 @@ def mlperf_summary(report: dict[str, Any]) -> str:
     return (
         f"Under MLPerf's load generator the int8 file's p90 is {latency['loadgen']['p90_us']:.1f} us "
         f"({latency['empty']['p90_us']:.1f} with nothing to compute), by our own timing in the same run "
-        f"{latency['ours']['p90_us']:.1f}: they {agree}. Accuracy by its log: {report['single_stream']['accuracy']:.2%}."
+        f"{latency['ours']['p90_us']:.1f}: they {agree}. Accuracy by its log: "
+        f"{report['single_stream']['accuracy']:.2%}."
     )
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from benchmarks.peers.field import Peer
 
 RESULT = ROOT / "benchmarks" / "results" / "peers.json"
-FULL = Plan(rounds=21, calls=400, seconds=0.4, runs=8, label_seconds=8, starts=9, start_seconds=15, timeout=180)
+FULL = Plan(rounds=21, calls=400, seconds=0.3, runs=8, label_seconds=4, starts=9, start_seconds=12, timeout=180)
 QUICK = Plan(rounds=2, calls=50, seconds=0.1, runs=3, label_seconds=1, starts=1, start_seconds=5, timeout=180)
 
 

@@ -213,13 +213,13 @@ def _notes(report: dict[str, Any]) -> str:
         if fewer := [e for e in entries if e.get("one_by_one", report["images"]) < report["images"]]:
             seen = min(entry["one_by_one"] for entry in fewer)
             notes.append(f"{peer['name']}: labels come from batches ({seen:,} images went one by one as well)")
-    shown = "".join(f"\n- {note}" for note in notes)
+    shown = "\n" * bool(notes) + "".join(f"\n- {note}" for note in notes)
     return (
         f"{plan['rounds']} rounds, in each up to {plan['calls']} images one by one and {plan['runs']} batches of "
         f"{report['batch']} ({plan['seconds']:g} s at most); fresh processes up to {plan['starts']} of each, files in "
         "the page cache, bytecode cached. *First answer* is from spawn to the label of one raw image; *peak* is VmHWM "
         f"then, and after 256 images and 10 batches. All of it took {sum(report['seconds'].values()) / 60:.0f} "
-        f"minutes, of these {sum(report['conversion_seconds'].values()):.0f} s for conversions.{chr(10) if shown else ''}{shown}"
+        f"minutes, of these {sum(report['conversion_seconds'].values()):.0f} s for conversions.{shown}"
     )
 
 
