@@ -41,7 +41,6 @@ class Worker(Asked):
     """A running worker, as a context; at its end it is told to stop by the end of its input.
 
     Attributes:
-        pid: of its process.
         ways: names of the ways that it can be asked by.
     """
 
@@ -55,7 +54,7 @@ class Worker(Asked):
         }
         name = f"{spec.engine} worker ({spec.model.name}, {spec.settings})"
         super().__init__(name, [spec.python, "-P", str(SCRIPT), json.dumps(told)])
-        self.pid, self.ways = int(self.said["pid"]), list(self.said["ways"])
+        self.ways = list(self.said["ways"])
 
     def cpu_ns(self) -> int:
         """CPU time of all its threads so far, to the nanosecond.

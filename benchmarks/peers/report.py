@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def rows(
     """
     base = next((it for it in contestants if it.peer.name == OURS and it.threads == 1 and not it.failed), None)
     found: dict[str, dict[str, Any]] = {}
+    packages = functools.cache(lambda environment: _packages(trial, environment))
     for it in contestants:
         peer = it.peer
         facts = {"name": peer.name, "engine": peer.engine, "settings": peer.settings, "threads": {}}
@@ -45,7 +47,7 @@ def rows(
         if "file_bytes" not in entry and not it.failed:
             paths = trial.files(peer)
             entry["file_bytes"] = sum(paths[name].stat().st_size for name in peer.shipped or paths)
-            entry["packages"] = _packages(trial, peer.environment)
+            entry["packages"] = packages(peer.environment)
             entry["installed_bytes"] = sum(package["bytes"] for package in entry["packages"])
     return list(found.values())
 

@@ -33,6 +33,7 @@ class Asked:
 
     Attributes:
         said: its first line, which it prints when it is ready.
+        pid: of the process.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Asked:
         except OSError as error:
             self._errors.close()
             raise ToolkitError(f"the {name} cannot be started: {error}; make its environment anew") from error
+        self.pid = self._process.pid
         self.said = self._read(timeout)
 
     def __enter__(self) -> Self:

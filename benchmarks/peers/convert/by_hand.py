@@ -22,7 +22,7 @@ from toolkit.errors import MissingError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["build", "file_logits", "kernel_logits"]
+__all__ = ["build", "compiled", "file_logits", "kernel_logits"]
 
 SOURCE = Path(__file__).with_name("kernel.c")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=off", "-shared", "-fPIC")
@@ -47,6 +47,15 @@ def build(model: Path, folder: Path) -> Path:
     if not shutil.which("gcc"):
         raise MissingError("the hand-written kernel needs gcc, and there is none; install it")
     (folder / "layers.h").write_text(_header(_layers(model)), encoding="utf-8")
+    return compiled(folder)
+
+
+def compiled(folder: Path) -> Path:
+    """The kernel with the numbers of ``layers.h`` in a folder, built there.
+
+    Raises:
+        ModelError: gcc refuses the source.
+    """
     target = folder / "kernel.so"
     command = ["gcc", *FLAGS, f"-I{folder}", str(SOURCE), "-o", str(target), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
