@@ -18,14 +18,13 @@ from xml.dom import minidom
 import numpy as np
 import pytest
 
-from benchmarks.peers import measure
+from benchmarks.peers import measure, report
 from benchmarks.peers.convert import by_hand
 from benchmarks.peers.engines import plain
 from benchmarks.peers.field import FIELD, OURS, STEPS, Peer, Step
 from benchmarks.peers.measure import Contestant, Plan, Trial
 from benchmarks.peers.page import plots, results_page, summary
 from benchmarks.peers.reasons import FIGURES, better, reason
-from benchmarks.peers.report import rows
 from benchmarks.readme import _table as table
 from benchmarks.shared.asking import Asked
 from benchmarks.shared.environments import LOCKS, locked
@@ -119,6 +118,7 @@ def test_a_comparison_of_two_and_what_becomes_of_those_that_fail(
     monkeypatch.setattr(measure, "locked", lambda _: "")
     monkeypatch.setattr(measure, "environment", not_there)
     monkeypatch.setattr(measure, "REFERENCE", trial.scratch)
+    monkeypatch.setattr(report, "required", lambda _: ["numpy"])
     shutil.copy(REFERENCE / "model.int8.onnx", trial.scratch)
     peers = [
         _peer(OURS, "this_toolkit", {"model": "model.int8.onnx"}),
@@ -139,7 +139,7 @@ def test_a_comparison_of_two_and_what_becomes_of_those_that_fail(
     measure.take_starts(contestants[:2], trial)
 
     keras = np.array(contestants[1].singles)  # numpy computes what Keras does
-    found = {row["name"]: row for row in rows(contestants, trial, keras, fashion_mnist.test_labels[:IMAGES])}
+    found = {row["name"]: row for row in report.rows(contestants, trial, keras, fashion_mnist.test_labels[:IMAGES])}
     assert found["killed"]["threads"]["1"] == {"failed": "the killed worker ended: by SIGKILL"}
     assert found["not installed"]["threads"]["1"] == {"failed": missing}
     assert "none.onnx does not exist" in found["no file"]["threads"]["1"]["failed"]
@@ -154,6 +154,8 @@ def test_a_comparison_of_two_and_what_becomes_of_those_that_fail(
         assert entry["images_per_second"] > 0
         assert entry["starts"] == 1
         assert 5e6 < entry["peak_bytes"] <= entry["worked_bytes"]
+    assert [package["package"] for package in found["numpy"]["packages"]] == ["numpy"]
+    assert found["numpy"]["installed_bytes"] > 10e6
     assert found["numpy"]["file_bytes"] == (trial.scratch / "weights.npz").stat().st_size
     assert 0.99 * IMAGES < ours["labels_as_keras"] < numpy["labels_as_keras"] == IMAGES
 

@@ -77,7 +77,7 @@ def _published(report: dict[str, Any]) -> list[list[str]]:
     rows = [[board, core, f"{rate:,.1f}", f"{ms:g}", auc, energy] for board, core, rate, ms, auc, energy in PUBLISHED]
     host, p50 = report["host"], report["latency"]["loadgen"]["p50_us"]
     ours = f"**{host['cpu_model']}** (our model, the load generator's p50)"
-    return [*rows, [ours, f"{host['architecture']}, one thread", f"{1e6 / p50:,.0f}", f"{p50 / 1000:.4f}", "", ""]]
+    return [*rows, [ours, f"{host['architecture']}, one thread", f"{1e6 / p50:,.0f}", f"{p50 / 1000:.3g}", "", ""]]
 
 
 def _verdict(report: dict[str, Any]) -> str:

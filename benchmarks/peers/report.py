@@ -54,11 +54,8 @@ def rows(
 
 def _packages(trial: Trial, environment: str) -> list[dict[str, Any]]:
     """What is installed for a peer: its environment, of the project's own only what Keras takes."""
-    packages = installed(trial.python(environment))
-    if environment != "project":
-        return packages
-    wanted = required(["keras", "tensorflow"])
-    return [entry for entry in packages if entry["package"].lower().replace("_", "-").replace(".", "-") in wanted]
+    only = required(["keras", "tensorflow"]) if environment == "project" else None
+    return installed(trial.python(environment), only)
 
 
 def _measured(

@@ -103,13 +103,21 @@ def environment(name: str, requirements: str) -> str:
     return str(python)
 
 
-def installed(python: str) -> list[dict[str, Any]]:
-    """Each package of an environment with its version and its bytes on the disk, bytecode included."""
+def installed(python: str, only: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Each package of an environment with its version and its bytes on the disk, bytecode included.
+
+    Args:
+        python: of the environment.
+        only: these packages, as `required` names them; None: all.
+    """
     command = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=clean_environment())
     rows = []
     for found in importlib.metadata.distributions(path=[done.stdout.strip()]):
+        name = found.metadata["Name"]
+        if only is not None and _normalized(name) not in only:
+            continue
         paths = {Path(os.path.realpath(str(file.locate()))) for file in found.files or []}
         size = sum(path.stat().st_size for path in paths if path.is_file())
-        rows.append({"package": found.metadata["Name"], "version": found.version, "bytes": size})
+        rows.append({"package": name, "version": found.version, "bytes": size})
     return sorted(rows, key=lambda row: str(row["package"]).lower())
