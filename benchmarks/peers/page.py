@@ -129,9 +129,8 @@ def summary(report: dict[str, Any], mlperf: dict[str, Any], table: Table) -> str
     columns = ["", f"labels as Keras, of {report['images']:,}", "p50, us", "p99", "images/s, all cores"]
     columns += ["first answer, ms", "peak, MB", "installed, MB"]
     ours = _ours(report)
-    faster = [
-        f"{peer['name']} ({ratio:.2f})" for peer, ratio in (better(report["peers"], ours, FIGURES[0]) if ours else [])
-    ]
+    found = better(report["peers"], ours, FIGURES[0]) if ours else None
+    faster = [f"{peer['name']} ({ratio:.2f})" for peer, ratio in found or []]
     lost = f"Faster for one image than ours, by ratio of p50: {', '.join(faster)}. " if faster else ""
     return f"{table(columns, rows)}\n\n{lost}{mlperf_summary(mlperf)}{_caution(report)}"
 
@@ -248,7 +247,7 @@ def _lost(report: dict[str, Any]) -> str:
         assert ours is not None
         found = better(report["peers"], ours, figure)
         if not found:
-            lines.append(f"- {figure.name}: nobody is better.")
+            lines.append(f"- {figure.name}: {'not measured' if found is None else 'nobody is better'}.")
             continue
         by_reason: dict[str, list[str]] = {}
         for peer, ratio in found:

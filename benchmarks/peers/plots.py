@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mark", "dots"]
 
-LEFT, RIGHT, TOP, LINE, WIDTH = 200, 24, 54, 20, 720
+LEFT, RIGHT, TOP, LINE, WIDTH = 200, 44, 54, 20, 740
 COLORS = ("#1f6feb", "#d1741f")
 STYLE = "font-family:sans-serif;font-size:12px"
 

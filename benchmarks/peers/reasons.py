@@ -42,14 +42,13 @@ WHY = {
     "graph of three layers with less around it; ours checks type, shape and dtype of each row and goes through "
     "onnxruntime's session, which costs more than the arithmetic here",
     ("images_per_second", "litert_interpreter"): "its kernels of 8-bit products take one batch as one job",
-    ("images_per_second", "openvino_request"): "oneDNN uses this CPU's AMX or VNNI units for batches",
-    ("images_per_second", "handwritten"): "nothing but the arithmetic",
+    ("images_per_second", "openvino_request"): "its kernels are compiled for this batch and this CPU (oneDNN)",
     ("labels_as_keras", ""): "float32 is what Keras computes in; of the 8-bit ones, those with a scale a neuron, or "
     "with float activations, round less. Ours has one scale a layer, half a bit coarser so that no CPU's 16-bit sums "
     "can saturate (`--no-portable` gives it back)",
     ("accuracy", ""): "a few labels near a tie fall to the right side; it says nothing of another model",
     ("first_answer_ms", ""): "it imports less: onnxruntime's library takes most of our start",
-    ("peak_bytes", ""): "its library is smaller than onnxruntime's",
+    ("peak_bytes", ""): "its library is smaller than onnxruntime's, or there is none",
     ("file_bytes", "openvino_request"): "its format is more compact",
     ("installed_bytes", ""): "its wheel is smaller, or has no runtime in it at all",
 }
@@ -60,8 +59,10 @@ def reason(figure: Figure, engine: str) -> str:
     return WHY.get((figure.key, engine)) or WHY.get((figure.key, "")) or ""
 
 
-def better(peers: list[dict[str, Any]], ours: dict[str, Any], figure: Figure) -> list[tuple[dict[str, Any], float]]:
-    """Who is better than ours in a figure, best first, with the ratio to ours; with one thread.
+def better(
+    peers: list[dict[str, Any]], ours: dict[str, Any], figure: Figure
+) -> list[tuple[dict[str, Any], float]] | None:
+    """Who is better than ours in a figure, best first, with the ratio to ours; with one thread. None: not measured.
 
     Args:
         peers: of the report.
@@ -75,7 +76,7 @@ def better(peers: list[dict[str, Any]], ours: dict[str, Any], figure: Figure) ->
 
     base = value(ours)
     if not base:
-        return []
+        return None
     found = []
     for peer in peers:
         theirs = value(peer)
