@@ -9,14 +9,17 @@ READY := $(VENV)/.ready
 LOCKS := benchmarks/shared/locks
 COMPARED := litert loadgen mnn ncnn openvino tract
 
-.PHONY: demo test lint setup data reference benchmarks portability quantization architectures device peers zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability quantization architectures device peers zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
-	@echo "make test        lint, types, import rules and all tests"
+	@echo "make test        lint, types, import rules, counted work and all tests"
+	@echo "make guard       what the single-image path costs, counted, against benchmarks/guard/bounds.toml"
+	@echo "make guard-update  the same as new bounds"
 	@echo "make setup       only the virtual environment"
 	@echo "make reference   retrain and re-export the committed artifact exported/fashion-mnist"
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
+	@echo "make harness     figures about the measuring itself: its overhead, its false alarms, what it can tell apart"
 	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
 	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
@@ -31,7 +34,7 @@ help:
 demo: setup
 	$(BIN)/toolkit run --output exported/demo
 
-test: lint
+test: lint guard
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup
@@ -39,6 +42,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Instructions, allocations, modules, nodes and bytes; no clock. Instructions only where valgrind is installed.
+guard: setup
+	$(BIN)/python -m benchmarks.guard
+
+guard-update: setup
+	$(BIN)/python -m benchmarks.guard --update
 
 setup: $(READY)
 
@@ -64,6 +74,10 @@ benchmarks: setup
 	$(BIN)/toolkit bench exported/fashion-mnist --json > benchmarks/results/bench.json
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/fresh_clone.py
+
+# What the benchmark itself adds, and how often it is wrong: about half an hour on a quiet machine.
+harness: setup
+	$(BIN)/python -m benchmarks.harness
 
 # The int8 files on all emulated CPUs, portable and plain; exits 1 if a portable one answers otherwise there.
 portability: setup

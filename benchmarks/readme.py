@@ -54,6 +54,7 @@ def render(text: str) -> str:
     blocks = {
         "accuracy": accuracy(),
         "latency": latency(),
+        "harness": harness(),
         "overhead": overhead(),
         "device": summary(_load(RESULTS / "device.json")),
         "peers": peers.summary(_load(RESULTS / "peers.json"), _load(RESULTS / "mlperf.json"), _table),
@@ -124,34 +125,68 @@ def accuracy() -> str:
 def latency() -> str:
     """The reference artifact through the predictor."""
     report = _load(RESULTS / "bench.json")
-    rows = []
+    rows, names = [], {file["name"]: file["kind"] for file in report["files"]}
     for file in report["files"]:
-        times, start = file["latency"], file["cold_start"]
-        batch = next(entry for entry in file["throughput"] if entry["batch"] == 256)
+        found = file["scenarios"]
+        times, rate, best = (
+            found["single-stream"]["latency"],
+            found["fixed-rate"]["latency"],
+            found["throughput"]["best"],
+        )
         rows.append(
             [
                 f"`{file['name']}`",
                 *(f"{times[key] / 1000:.1f}" for key in ("p50_ns", "p90_ns", "p99_ns", "p999_ns")),
-                f"{batch['images_per_second']:,.0f}",
-                f"{start['total_ms']:.0f}",
-                f"{start['after_work_bytes'] / 1e6:.0f}",
+                f"{rate['p50_ns'] / 1000:.1f} / {rate['p99_ns'] / 1000:.1f}",
+                f"{best['rows_per_second']:,.0f}",
+                f"{found['cpu-time']['process_ns'] / 1000:.1f}",
+                f"{found['cold-start']['total_ms']:.0f}",
+                f"{found['memory']['work_bytes'] / 1e6:.0f}",
             ]
         )
     columns = [
-        "one thread",
-        "p50, us",
-        "p90",
-        "p99",
-        "p99.9",
-        "images/s at batch 256",
-        "cold start, ms",
-        "peak memory, MB",
-    ]
-    spread = ", ".join(f"{f['latency']['spread']:.0%} ({f['kind']})" for f in report["files"])
+        "one thread", "p50, us", "p90", "p99", "p99.9", "at a fixed rate, p50 / p99", "images/s, all cores",
+        "CPU time, us", "cold start, ms", "peak memory, MB",
+    ]  # fmt: skip
+    first = report["files"][0]["scenarios"]
+    spread = ", ".join(
+        f"{f['scenarios']['single-stream']['latency']['spread']:.0%} ({f['kind']})" for f in report["files"]
+    )
+    ratios = "; ".join(
+        f"{names[entry['file']]} takes {_interval(entry['p50'])} of the time of {names[entry['base']]}"
+        for entry in report["ratios"]
+    )
+    best, noise = first["throughput"]["best"], report["noise"]
+    verdict = "; ".join(f"{r['what']} {r['measured']:.3g}" for r in noise["reasons"]) or "quiet enough"
     return (
         f"{_table(columns, rows)}\n\n{machine(report['host'])}. "
-        f"{report['files'][0]['latency']['n']:,} calls in {report['settings']['rounds']} interleaved rounds, "
-        f"which differ by {spread}."
+        f"{first['single-stream']['latency']['n']:,} calls in {report['settings']['rounds']} interleaved rounds, "
+        f"which differ by {spread}; {ratios}. The fixed rate is {first['fixed-rate']['rate']:,.0f} rows a second, "
+        f"latency from when each was due. All cores: {best['way'].replace('-', ' ')}, batches of {best['batch']}. The "
+        f"machine: {verdict}; the same file opened twice {_interval(noise['control'])}."
+    )
+
+
+def _interval(ratio: dict[str, Any]) -> str:
+    return f"{ratio['ratio']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
+
+
+def harness() -> str:
+    """What the benchmark itself adds, and how often it is wrong."""
+    report = _load(RESULTS / "harness.json")
+    repeats, same, slowed = report["repeats"], report["same"], report["slowed"]
+    rows = [
+        [target["what"], f"{target['got']:g}", target["target"].replace(">=", "≥").replace("<=", "≤"),
+         "yes" if target["met"] else "no"]
+        for target in report["targets"]
+    ]  # fmt: skip
+    widths = sorted(entry["high"] - entry["low"] for entry in same)
+    ratios = sorted(entry["ratio"] for entry in slowed)
+    return (
+        _table([f"{repeats} repeats", "found", "target", "met"], rows)
+        + f"\n\nIntervals cover 99 %; those of the same file are {widths[repeats // 2]:.3f} wide (median). The "
+        f"predictor that waits 5 % of its own time took {ratios[0]:.3f} to {ratios[-1]:.3f} times as long.\n\n"
+        f"{machine(report['host'])}."
     )
 
 

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import numpy as np
 import pytest
 
+import toolkit.benchmarking
 from toolkit.benchmarking.footprint import (
     PARTS,
     WORK_CALLS,
@@ -18,20 +21,38 @@ from toolkit.benchmarking.footprint import (
     installed_size,
     start_fresh,
 )
-from toolkit.benchmarking.latency import (
-    Latency,
-    thread_counts,
-)
-from toolkit.benchmarking.report import BenchReport, BenchSettings, run_bench
+from toolkit.benchmarking.latency import thread_counts
+from toolkit.benchmarking.measure import run_bench
+from toolkit.benchmarking.pages import as_csv, as_markdown, as_text
+from toolkit.benchmarking.plan import SCENARIOS, BenchSettings
+from toolkit.benchmarking.report import BenchReport, Results
+from toolkit.benchmarking.samples import unpack
+from toolkit.benchmarking.settings_file import settings_text
 from toolkit.errors import CorruptArtifactError, MissingError, ModelError, ToolkitError, UsageError
-from toolkit.predictor import MANIFEST_FORMAT
+from toolkit.predictor import MANIFEST_FORMAT, RuntimeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TOOLKIT = Path(sys.executable).parent / "toolkit"
 
-TINY = BenchSettings(rounds=2, calls=500, batches=(1, 256), batch_seconds=0.002)
+SCHEMA = json.loads((Path(toolkit.benchmarking.__file__).with_name("bench.schema.json")).read_text())
+
+TINY = BenchSettings(
+    scenarios=SCENARIOS,
+    rounds=2,
+    calls=500,
+    batches=(1, 256),
+    batch_seconds=0.002,
+    rate=2000.0,
+    rate_seconds=0.5,
+    throughput_seconds=0.01,
+    sustained_seconds=1.0,
+    energy_seconds=0.02,
+)
 
 
-def _write_model(path: Path, dtype: str = "uint8") -> Path:
+def write_tiny_model(path: Path, dtype: str = "uint8") -> Path:
     """One dense layer of 784 to 10 with softmax, on raw pixels (or on floats)."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
@@ -59,9 +80,12 @@ def _write_model(path: Path, dtype: str = "uint8") -> Path:
     return path
 
 
+FEW = BenchSettings(scenarios=("single-stream",), rounds=2, calls=500)
+
+
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write_model(tmp_path_factory.mktemp("models") / "tiny.onnx")
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -94,84 +118,152 @@ def test_this_machine_is_known_to_its_report(report: BenchReport) -> None:
 
     assert (report.host.numpy, report.host.onnxruntime) == (np.__version__, onnxruntime.__version__)
     assert report.host.python == sys.version.split()[0]
+    assert report.clock.monotonic
+    assert report.conditions.seconds > 0
+    assert len(report.noise.probe_ns) == 2
+    assert report.noise.control is not None
+    assert report.noise.control.low <= 1.5
 
 
 def test_a_report_has_all_figures_of_all_files(report: BenchReport) -> None:
     assert [file.kind for file in report.files] == ["int8", "float32"]
     for file in report.files:
-        assert [len(r) for r in file.latency.samples_ns] == [500, 500]
-        assert file.latency.warmup == 50 * 3 + 500
-        assert [t.batch for t in file.throughput] == [1, 256]
-        assert all(t.n == sum(map(len, t.samples_ns)) > 0 for t in file.throughput)
-        assert [run.threads for run in file.thread_sweep] == list(thread_counts(report.host.usable_cores))
-        assert file.thread_sweep[0].latency == file.latency
-        start = file.cold_start
-        assert (start.n, start.work_calls) == (2, WORK_CALLS)
-        assert 0 < start.after_load_bytes <= start.after_work_bytes
+        found = file.scenarios
+        single, rate, batches, cores = found.single_stream, found.fixed_rate, found.batches, found.throughput
+        assert single is not None
+        assert [len(r) for r in single.latency.samples_ns] == [500, 500]
+        assert single.latency.warmup >= 2 * 4 * 12  # each turn's own, and those of the process before
+        assert rate is not None
+        assert (rate.rate, rate.rows, rate.latency.n) == (2000, 2000, 2000)
+        assert batches is not None
+        assert [t.batch for t in batches.sizes] == [1, 256]
+        assert all(t.n == sum(map(len, t.samples_ns)) > 0 for t in batches.sizes)
+        assert cores is not None
+        assert cores.cores == report.host.usable_cores
+        assert cores.best.rows_per_second == max(way.rows_per_second for way in cores.ways)
+        assert found.sustained is not None
+        assert len(found.sustained.windows) == 2
+        assert found.cold_start is not None
+        assert found.cold_start.n == 2
+        assert found.memory is not None
+        assert 0 < found.memory.import_bytes <= found.memory.load_bytes <= found.memory.work_bytes
+        assert found.memory.work_calls == WORK_CALLS
+        assert found.cpu_time is not None
+        assert 0 < found.cpu_time.thread_ns <= found.cpu_time.process_ns * 1.5
+        assert found.energy is not None
+        assert found.energy.readable is (found.energy.reason is None)
+        assert found.size is not None
+        assert found.size.file_bytes == file.size_bytes
+        assert found.sweep is not None
+        assert {1, *thread_counts(report.host.usable_cores)} == {p.settings.threads for p in found.sweep.points}
         assert [(given.dtype, given.shape) for given in file.inputs] == [("uint8", (28, 28))]
+        assert file.processes == 3  # the first look, and one a round
+    assert [(entry.file, entry.base) for entry in report.ratios] == [("model.int8.onnx", "model.onnx")]
 
 
-def test_the_json_has_every_sample_and_no_nan(report: BenchReport) -> None:
+def test_the_json_is_what_its_schema_says_and_has_every_sample(report: BenchReport) -> None:
     value = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert value["format"] == 2
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(value, SCHEMA)
+    assert value["format"] == 3
     for written, file in zip(value["files"], report.files, strict=True):
-        assert written["latency"]["samples_ns"] == [list(r) for r in file.latency.samples_ns]
-        assert all(isinstance(s, int) for r in written["latency"]["samples_ns"] for s in r)
-        assert [t["samples_ns"] for t in written["throughput"]] == [
-            [list(r) for r in t.samples_ns] for t in file.throughput
-        ]
-        # The headline's samples are not written twice; those of the other thread counts are written.
-        for run in written["thread_sweep"]:
-            assert ("samples_ns" in run["latency"]) is (run["threads"] != value["settings"]["threads"])
-        assert len(written["cold_start"]["samples"]) == 2
+        single, batches = file.scenarios.single_stream, file.scenarios.batches
+        assert single is not None
+        assert batches is not None
+        found = written["scenarios"]
+        assert unpack(found["single-stream"]["latency"]["samples_ns"]) == single.latency.samples_ns
+        assert [unpack(t["samples_ns"]) for t in found["batches"]["sizes"]] == [t.samples_ns for t in batches.sizes]
+        assert len(found["cold-start"]["samples"]) == 2
+        for window in found["sustained"]["windows"]:
+            (times,), (counts,) = unpack(window["times_ns"]), unpack(window["times_n"])
+            assert sum(counts) == window["n"]
+            assert times[-1] == window["max_ns"]
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda value: value.pop("noise"),
+        lambda value: value.update(surprise=1),
+        lambda value: value["files"][0]["scenarios"]["single-stream"]["latency"].update(p50_ns="fast"),
+        lambda value: value["files"][0]["scenarios"].pop("energy"),
+        lambda value: value["files"][0]["scenarios"]["batches"]["sizes"][0]["samples_ns"].update(dtype="<f4"),
+    ],
+)
+def test_the_schema_refuses_what_it_does_not_know(report: BenchReport, break_it: Callable[[Any], object]) -> None:
+    value = json.loads(json.dumps(report.to_json()))
+    break_it(value)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, SCHEMA)
 
 
 def test_the_json_without_samples_has_the_same_figures(report: BenchReport) -> None:
-    text = json.dumps(report.to_json(samples=False), allow_nan=False)
-    assert "samples" not in text
-    figures = json.loads(text)["files"][0]
-    assert figures["latency"]["p50_ns"] == report.files[0].latency.p50_ns
-    assert figures["cold_start"]["total_ms"] == report.files[0].cold_start.total_ms
+    value = json.loads(json.dumps(report.to_json(samples=False), allow_nan=False))
+    jsonschema.validate(value, SCHEMA)
+    text = json.dumps(value)
+    assert not any(word in text for word in ("samples_ns", "times_ns", "parts_ns"))
+    figures, first = value["files"][0]["scenarios"], report.files[0].scenarios
+    assert first.single_stream is not None
+    assert first.cold_start is not None
+    assert figures["single-stream"]["latency"]["p50_ns"] == first.single_stream.latency.p50_ns
+    assert figures["cold-start"]["total_ms"] == first.cold_start.total_ms
 
 
-def test_noisy_figures_are_named_the_worst_first(report: BenchReport) -> None:
-    def with_spread(latency: Latency, spread: float) -> Latency:
-        return replace(latency, spread=spread)
+def test_tables_and_pages_show_every_scenario(report: BenchReport) -> None:
+    value = report.to_json()
+    text, markdown, rows = as_text(value, ascii_only=True), as_markdown(value), as_csv(value).splitlines()
+    assert text.isascii()
+    for words in (
+        "Single stream", "Fixed rate", "Batches", "Throughput", "Sustained", "Settings of int8", "Cold start",
+        "What it costs", "CPU time of one row", "peak memory, imported", "installed beside it",
+    ):  # fmt: skip
+        assert words in text
+        assert words in markdown
+    assert markdown.count("|") > 100
+    assert rows[0] == "file,kind,scenario,figure,value"
+    scenarios = {row.split(",")[2] for row in rows[1:]}
+    assert scenarios == set(SCENARIOS)
+    latency = report.files[0].scenarios.single_stream
+    assert latency is not None
+    assert f"model.int8.onnx,int8,single-stream,latency.p50_ns,{latency.latency.p50_ns}" in rows
 
-    quiet = [
-        replace(
-            file,
-            latency=with_spread(file.latency, spread),
-            throughput=tuple(replace(t, spread=0.0) for t in file.throughput),
-            thread_sweep=file.thread_sweep[:1],
-        )
-        for file, spread in zip(report.files, (0.2, 0.3), strict=True)
-    ]
-    assert replace(report, files=tuple(quiet)).noisy_figures == (("float32 latency", 0.3), ("int8 latency", 0.2))
+
+def test_the_settings_that_are_saved_are_those_of_the_file_that_a_predictor_opens(report: BenchReport) -> None:
+    value = json.loads(settings_text(report))
+    assert (value["format"], value["file"], value["sha256"]) == (1, "model.int8.onnx", report.files[0].sha256)
+    names = RuntimeSettings._fields
+    sweep = report.files[0].scenarios.sweep
+    assert sweep is not None
+    assert RuntimeSettings(**{name: value[name] for name in names}) == sweep.best
+    assert value["host"]["cpu_model"] == report.host.cpu_model
+    assert set(value["gain"]) == {"row", "batch"}
+    without = replace(report, files=(replace(report.files[0], scenarios=Results()),))
+    with pytest.raises(ToolkitError, match="were not measured"):
+        settings_text(without)
 
 
 def test_float_inputs_are_timed_too(tmp_path: Path) -> None:
-    found = run_bench(_write_model(tmp_path / "floats.onnx", "float32"), TINY)
+    found = run_bench(write_tiny_model(tmp_path / "floats.onnx", "float32"), FEW)
     assert [given.dtype for file in found.files for given in file.inputs] == ["float32"]
 
 
 def test_more_threads_than_cores_are_refused(tiny_model: Path) -> None:
     with pytest.raises(UsageError, match="4096"):
-        run_bench(tiny_model, replace(TINY, threads=4096))
+        run_bench(tiny_model, replace(FEW, threads=4096))
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, artifact: Path) -> None:
     with pytest.raises(MissingError):
-        run_bench(tmp_path / "nothing", TINY)
+        run_bench(tmp_path / "nothing", FEW)
     (tmp_path / "text.onnx").write_text("this is no model")
     with pytest.raises(ModelError):
-        run_bench(tmp_path / "text.onnx", TINY)
+        run_bench(tmp_path / "text.onnx", FEW)
     changed = tmp_path / "changed"
     shutil.copytree(artifact, changed)
     with (changed / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(CorruptArtifactError):
-        run_bench(changed, TINY)
+        run_bench(changed, FEW)
 
 
 def test_a_fresh_process_tells_every_part(tiny_model: Path) -> None:
@@ -188,7 +280,8 @@ def test_memory_is_that_of_the_child_alone(tiny_model: Path) -> None:
     start = start_fresh(str(tiny_model), threads=1)
     assert ballast.nbytes == 400_000_000
     assert start.memory_source == "VmHWM"
-    assert start.after_work_bytes < 300_000_000
+    assert list(start.peaks_bytes) == sorted(start.peaks_bytes)
+    assert start.peaks_bytes[-1] < 300_000_000
 
 
 @pytest.mark.parametrize(
@@ -215,7 +308,7 @@ def test_a_child_that_cannot_start_is_one_line(tmp_path: Path) -> None:
         ask_child([str(tmp_path / "nothing")], 5)
 
 
-@pytest.mark.parametrize("answer", ["{}", '{"stamps": [1], "after_load": 1}', '{"stamps": null}'])
+@pytest.mark.parametrize("answer", ["{}", '{"stamps": [1], "peaks": [1]}', '{"stamps": null}'])
 def test_a_figure_that_is_missing_is_an_error(answer: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from toolkit.benchmarking import footprint
 
@@ -235,36 +328,79 @@ def test_installed_sizes_include_the_libraries() -> None:
     assert installed_size("no_such_package_anywhere").size_bytes is None
 
 
-def test_benchmarking_needs_the_core_alone() -> None:
+def test_the_module_measures_with_the_core_alone(tiny_model: Path, tmp_path: Path) -> None:
+    out, kept, page, table = (tmp_path / name for name in ("out.json", "settings.json", "page.md", "table.csv"))
+    arguments = [str(tiny_model), "--output", str(out), "--quick", "--calls", "400", "--save-settings", str(kept)]
+    arguments += ["--markdown", str(page), "--csv", str(table)]
     code = (
-        "import sys, toolkit.benchmarking.report, toolkit.benchmarking.footprint, toolkit.benchmarking.host;"
+        "import sys, toolkit.benchmarking.__main__ as program;"
+        f"code = program.main({arguments!r});"
         "heavy = {'typer', 'rich', 'click', 'keras', 'tensorflow', 'onnx', 'PIL', 'matplotlib'} & set(sys.modules);"
-        "print(sorted(heavy))"
+        "print(code, sorted(heavy))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert found.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    assert "Single stream" in done.stdout
+    value = json.loads(out.read_text())
+    jsonschema.validate(value, SCHEMA)
+    assert json.loads(kept.read_text())["sha256"] == value["files"][0]["sha256"]
+    assert page.read_text().startswith("# Benchmark of tiny.onnx")
+    assert table.read_text().startswith("file,kind,scenario")
+
+
+def test_the_module_says_what_is_wrong_in_one_line(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "text.onnx").write_text("this is no model")
+    out = ["--output", str(tmp_path / "out.json")]
+    for code, arguments in (
+        (3, [str(tmp_path / "nothing"), *out]),
+        (2, [str(tmp_path / "text.onnx"), *out]),
+        (2, [str(tiny_model), *out, "--seconds", "5"]),
+        (2, [str(tiny_model), *out, "--scenario", "nothing"]),
+    ):
+        command = [sys.executable, "-m", "toolkit.benchmarking", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code, done.stderr
+        assert done.stderr.count("error: ") == 1
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_command_line_gives_json_alone_and_writes_every_sample(artifact: Path) -> None:
-    done = _run(artifact, "--json", "--rounds", "2", "--calls", "500")
+    done = _run(artifact, "--json", "--quick", "--rounds", "2", "--calls", "500")
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert "samples" not in done.stdout
+    jsonschema.validate(printed, SCHEMA)
+    assert "samples_ns" not in done.stdout
     assert [file["kind"] for file in printed["files"]] == ["int8", "float32"]
     assert "Timing: measuring" in done.stderr
     written = json.loads((artifact / "bench.json").read_text())
-    assert len(written["files"][0]["latency"]["samples_ns"][1]) == 500
-    assert written["files"][0]["latency"]["p50_ns"] == printed["files"][0]["latency"]["p50_ns"]
+    latency = written["files"][0]["scenarios"]["single-stream"]["latency"]
+    assert latency["samples_ns"]["counts"] == [500, 500]
+    assert latency["p50_ns"] == printed["files"][0]["scenarios"]["single-stream"]["latency"]["p50_ns"]
 
 
-def test_command_line_shows_tables_and_writes_beside_a_lone_file(tiny_model: Path) -> None:
-    done = _run(tiny_model.name, "--quick", cwd=tiny_model.parent)
+def test_command_line_shows_tables_and_writes_beside_a_lone_file(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_model, tmp_path / "tiny.onnx")
+    pages = ["--markdown", "pages/page.md", "--csv", "table.csv", "--plot", "latency.svg"]
+    done = _run("tiny.onnx", "--quick", "--save-settings", *pages, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for words in ("Machine:", "Latency", "Throughput", "Cold start", "Size and memory", "Installed"):
+    for words in ("Machine:", "Software:", "Method:", "Single stream", "Batches", "Cold start", "What it costs"):
         assert words in done.stdout
-    assert "vs float32" not in done.stdout  # there is nothing to compare with
-    assert json.loads((tiny_model.parent / "tiny.bench.json").read_text())["settings"]["rounds"] == 3
+    assert "time to float32" not in done.stdout  # there is nothing to compare with
+    assert json.loads((tmp_path / "tiny.bench.json").read_text())["settings"]["rounds"] == 3
+    assert json.loads((tmp_path / "tiny.settings.json").read_text())["threads"] >= 1
+    assert (tmp_path / "pages" / "page.md").read_text().startswith("# Benchmark of tiny.onnx")
+    assert (tmp_path / "table.csv").read_text().count("\n") > 20
+    assert "<svg" in (tmp_path / "latency.svg").read_text()
     assert "Traceback" not in done.stderr
+
+
+def test_a_plot_is_drawn_of_every_file(report: BenchReport) -> None:
+    from toolkit.cli.bench_plot import draw_latency
+
+    assert draw_latency(report.to_json(), "png").startswith(b"\x89PNG")
+    text = draw_latency(report.to_json(), "svg")
+    assert text == draw_latency(report.to_json(), "svg")
 
 
 def test_command_line_exit_codes(tmp_path: Path, tiny_model: Path) -> None:
@@ -277,9 +413,12 @@ def test_command_line_exit_codes(tmp_path: Path, tiny_model: Path) -> None:
         (2, [text]),
         (2, [tmp_path]),  # a folder without a manifest
         (2, [tiny_model, "--rounds", "1"]),
-        (2, [tiny_model, "--calls", "3"]),
-        (2, [tiny_model, "--threads", "0"]),
         (2, [tiny_model, "--threads", "4096"]),
+        (2, [tiny_model, "--seconds", "5"]),
+        (2, [tiny_model, "--quick", "--thorough"]),
+        (2, [tiny_model, "--scenario", "nothing"]),
+        (2, [tiny_model, "--plot", "latency.pdf"]),
+        (2, [tiny_model, "--markdown", tmp_path]),
         (2, [tiny_model, "--output", tmp_path]),
         (2, [tiny_model, "--output", tiny_model]),
         (2, [tiny_model, "--output", tmp_path / "manifest.json"]),

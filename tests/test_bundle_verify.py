@@ -354,6 +354,15 @@ def test_tricks_that_no_zip_file_of_ours_has(bundles: Bundles, tmp_path: Path, k
     _refused(path, "device.zip")
 
 
+@pytest.mark.parametrize("name", ["device.zip", "device/README.md"])
+def test_what_would_fill_the_memory_is_not_read(bundles: Bundles, tmp_path: Path, name: str) -> None:
+    shutil.copytree(bundles.folder, tmp_path / "device")
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(50_000_000_000)  # a hole: it takes no space
+    with pytest.raises(CorruptArtifactError, match="has 50,000,000,000 bytes, expected"):
+        verify_bundle(tmp_path / name.split("/", maxsplit=1)[0])
+
+
 def test_a_zip_file_that_was_packed_again_is_the_same_bundle(bundles: Bundles, tmp_path: Path) -> None:
     path = tmp_path / "again.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

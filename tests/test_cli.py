@@ -21,7 +21,7 @@ from tests import breaking
 from tests.conftest import REFERENCE, ROOT, TOOLKIT, Finished, toolkit
 from toolkit.data import CLASS_NAMES
 
-COMMANDS = ["run", "data", "train", "export", "verify", "predict", "inspect", "bench"]
+COMMANDS = ["run", "data", "train", "export", "verify", "predict", "inspect", "bench", "bench compare"]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([command, "--help"] for command in COMMANDS)])
@@ -319,6 +319,7 @@ class TestWholeRun:
     def test_it_leaves_a_whole_artifact(self, trained: Path) -> None:
         assert sorted(path.name for path in trained.iterdir()) == [
             "bench.json",
+            "golden.npz",
             "history.csv",
             "manifest.json",
             "model.int8.onnx",

@@ -181,13 +181,13 @@ def test_bench_of_every_kind(two: Path, tmp_path: Path) -> None:
         ),
     ]
     for model, options, call, fed, batches in cases:
-        done = toolkit("bench", model, "--rounds", 2, "--calls", 500, "--json", *options)
+        done = toolkit("bench", model, "--quick", "--rounds", 2, "--calls", 500, "--json", *options)
         assert done.code == 0, done.err
         (file,) = json.loads(done.out)["files"]
         assert file["call"] == call
         assert [(i["dtype"], i["shape"], i["low"], i["high"]) for i in file["inputs"]] == fed
-        assert [point["batch"] for point in file["throughput"]] == batches
-        assert file["cold_start"]["total_ms"] > 0
+        assert [point["batch"] for point in file["scenarios"]["batches"]["sizes"]] == batches
+        assert file["scenarios"]["cold-start"]["total_ms"] > 0
     done = toolkit("bench", cases[3][0], "--quick")
     assert "64 x 2, seeded random 0 to 1; the file says no range; free dimensions are 64" in done.out
     done = toolkit("bench", two, "--quick", "--size", 9)

@@ -268,7 +268,7 @@ def _keras(path: Path) -> None:
         ("rows.mat", b"MATLAB 5.0 MAT-file", "MATLAB"),
         ("rows.parquet", b"PAR1" + bytes(100), "Parquet"),
         ("rows.tar", bytes(257) + b"ustar" + bytes(300), "tar archive"),
-        ("rows.npz.gz", gzip.compress(b"PK"), "unpack it first"),
+        ("rows.npz.gz", gzip.compress(b"PK", mtime=0), "unpack it first"),
         ("rows.tfrecord", bytes(100), "TFRecord"),
         ("cat.png", b"\x89PNG\r\n\x1a\n" + bytes(100), "put it into a folder"),
         ("cat.jpg", b"\xff\xd8\xff\xe0" + bytes(100), "put it into a folder"),

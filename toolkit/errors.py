@@ -15,6 +15,7 @@ from toolkit.predictor import (
 )
 
 __all__ = [
+    "BoardError",
     "CorruptArtifactError",
     "CpuError",
     "DataError",
@@ -51,6 +52,21 @@ class CpuError(ToolkitError):
     """A CPU on which the installed libraries do not run, or that an emulator does not play as it should."""
 
     exit_code = 3
+
+
+class BoardError(ToolkitError):
+    """Another machine that cannot be reached, went away, or lacks something.
+
+    Args:
+        text: the line.
+        exit_code: of what failed there, where that is not 3.
+    """
+
+    exit_code = 3
+
+    def __init__(self, text: str, exit_code: int = 3) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 class StorageError(ToolkitError, OSError):

@@ -8,44 +8,13 @@ it prints one line of JSON.
 from time import monotonic_ns  # system-wide, so the parent can subtract its own reading
 
 STAMPS = [monotonic_ns()]
+PEAKS: list[int] = []
 
 # ruff: noqa: E402 - the order of the imports is what is measured
 import os
 import sys
 
 model, threads, folder, work_calls, free = sys.argv[1:]
-if folder not in sys.path:  # the toolkit may run from a source tree that is not installed
-    sys.path.append(folder)
-
-import numpy as np
-
-STAMPS.append(monotonic_ns())
-
-from toolkit.predictor import Predictor, RuntimeSettings
-
-STAMPS.append(monotonic_ns())
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the predictor does before this import
-import onnxruntime  # noqa: F401, TID253 - timed
-
-STAMPS.append(monotonic_ns())
-
-predictor = Predictor(model, settings=RuntimeSettings(threads=int(threads)))
-STAMPS.append(monotonic_ns())
-
-rows = {
-    info.name: np.full([int(free) if size is None else size for size in info.shape], low, info.dtype)
-    for info in predictor.inputs
-    for low in predictor.ranges.get(info.name, (0,))[:1]  # zero may be no value that it takes
-}
-row = rows if len(rows) > 1 else rows[predictor.input_name]
-answer = predictor.classify if predictor.classes else predictor.predict
-answer(row)
-STAMPS.append(monotonic_ns())
-
-import json
-
-WORK_NS = 2_000_000_000  # of a large model: what takes memory has done so by then
 
 
 def peak_memory() -> tuple[int, str]:
@@ -64,6 +33,49 @@ def peak_memory() -> tuple[int, str]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "ru_maxrss"
 
 
+def stamp() -> None:
+    """The end of a part, and the beginning of the next: what reading memory takes is in neither."""
+    ended = monotonic_ns()
+    PEAKS.append(peak_memory()[0])
+    STAMPS.append(ended - LOST[0])
+    LOST[0] += monotonic_ns() - ended
+
+
+LOST = [0]  # ns spent on reading memory so far
+if folder not in sys.path:  # the toolkit may run from a source tree that is not installed, or beside another that is
+    sys.path.insert(0, folder)
+
+import numpy as np
+
+stamp()
+
+from toolkit.predictor import Predictor, RuntimeSettings
+
+stamp()
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the predictor does before this import
+import onnxruntime  # noqa: F401, TID253 - timed
+
+stamp()
+
+predictor = Predictor(model, settings=RuntimeSettings(threads=int(threads)))
+stamp()
+
+rows = {
+    info.name: np.full([int(free) if size is None else size for size in info.shape], low, info.dtype)
+    for info in predictor.inputs
+    for low in predictor.ranges.get(info.name, (0,))[:1]  # zero may be no value that it takes
+}
+row = rows if len(rows) > 1 else rows[predictor.input_name]
+answer = predictor.classify if predictor.classes else predictor.predict
+answer(row)
+stamp()
+
+import json
+
+WORK_NS = 2_000_000_000  # of a large model: what takes memory has done so by then
+
+
 def without_bytecode() -> list[str]:
     """Which of the measured modules Python had to compile in this start."""
     missing = []
@@ -74,16 +86,14 @@ def without_bytecode() -> list[str]:
     return missing
 
 
-after_load, source = peak_memory()
 made, end = 0, monotonic_ns() + WORK_NS
 while made < int(work_calls) and monotonic_ns() < end:
     answer(row)
     made += 1
-after_work = peak_memory()[0]
+after_work, source = peak_memory()
 report = {
     "stamps": STAMPS,
-    "after_load": after_load,
-    "after_work": after_work,
+    "peaks": [*PEAKS, after_work],
     "work_calls": made,
     "memory_source": source,
     "without_bytecode": without_bytecode(),

@@ -24,6 +24,7 @@ __all__ = [
     "ColdStart",
     "FREE_SIZE",
     "Installed",
+    "Memory",
     "PARTS",
     "START_TIMEOUT",
     "Start",
@@ -31,6 +32,7 @@ __all__ = [
     "ask_child",
     "installed_size",
     "start_fresh",
+    "summarize_memory",
     "summarize_starts",
 ]
 
@@ -54,16 +56,14 @@ class Start:
 
     Attributes:
         parts_ns: one a name of `PARTS`, in ns; together they are the whole time.
-        after_load_bytes: peak resident memory after the first answer.
-        after_work_bytes: the same after ``work_calls`` more rows.
+        peaks_bytes: peak resident memory after each of these but the first, and after ``work_calls`` more rows.
         memory_source: "VmHWM", or "ru_maxrss" where there is no /proc (on Linux that one includes the peak of
             the process that spawned it).
         without_bytecode: modules whose bytecode was not cached, so that Python compiled them in this start.
     """
 
     parts_ns: tuple[int, ...]
-    after_load_bytes: int
-    after_work_bytes: int
+    peaks_bytes: tuple[int, ...]
     memory_source: str
     without_bytecode: tuple[str, ...]
     work_calls: int = WORK_CALLS
@@ -85,8 +85,7 @@ class ColdStart:
         interpreter_ms, numpy_import_ms, predictor_import_ms, onnxruntime_import_ms: each its own median.
         session_open_ms: read the file, check it, open the session.
         first_run_ms: the first row.
-        after_load_bytes, after_work_bytes, memory_source, without_bytecode: as in `Start`.
-        work_calls: rows between the two readings of memory, at least.
+        without_bytecode: as in `Start`.
         samples: every start.
     """
 
@@ -99,12 +98,29 @@ class ColdStart:
     onnxruntime_import_ms: float
     session_open_ms: float
     first_run_ms: float
-    after_load_bytes: int
-    after_work_bytes: int
-    work_calls: int
-    memory_source: str
     without_bytecode: tuple[str, ...]
     samples: tuple[Start, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak resident memory of a process that does nothing but run the model: medians over several fresh processes.
+
+    Attributes:
+        import_bytes: when Python, numpy, the predictor and onnxruntime are imported.
+        load_bytes: when the session is open.
+        first_run_bytes: after the first row.
+        work_bytes: after ``work_calls`` more rows.
+        work_calls: the least of all processes.
+        source: "VmHWM", or "ru_maxrss", see `Start`.
+    """
+
+    import_bytes: int
+    load_bytes: int
+    first_run_bytes: int
+    work_bytes: int
+    work_calls: int
+    source: str
 
 
 @dataclass(frozen=True)
@@ -139,8 +155,7 @@ def start_fresh(model: str, *, threads: int, free: int = FREE_SIZE, timeout: flo
         parts = tuple(b - a for a, b in pairwise(stamps))
         start = Start(
             parts,
-            int(answer["after_load"]),
-            int(answer["after_work"]),
+            tuple(int(peak) for peak in answer["peaks"]),
             str(answer["memory_source"]),
             tuple(answer["without_bytecode"]),
             int(answer["work_calls"]),
@@ -149,6 +164,10 @@ def start_fresh(model: str, *, threads: int, free: int = FREE_SIZE, timeout: flo
         raise ToolkitError(f"the cold-start process left out a figure ({error!r}); {_AGAIN}") from error
     if len(parts) != len(PARTS) or min(parts) < 0:
         raise ToolkitError(f"the cold-start process gave the times {parts}, expected {len(PARTS)} from 0 up; {_AGAIN}")
+    if len(start.peaks_bytes) != len(PARTS):
+        raise ToolkitError(
+            f"the cold-start process gave {len(start.peaks_bytes)} peaks, expected {len(PARTS)}; {_AGAIN}"
+        )
     return start
 
 
@@ -217,12 +236,21 @@ def summarize_starts(starts: Sequence[Start], warmup: int) -> ColdStart:
         onnxruntime_import_ms=parts["onnxruntime_import"],
         session_open_ms=parts["session_open"],
         first_run_ms=parts["first_run"],
-        after_load_bytes=int(statistics.median(s.after_load_bytes for s in starts)),
-        after_work_bytes=int(statistics.median(s.after_work_bytes for s in starts)),
-        work_calls=min(start.work_calls for start in starts),
-        memory_source=starts[0].memory_source,
         without_bytecode=starts[-1].without_bytecode,
         samples=tuple(starts),
+    )
+
+
+def summarize_memory(starts: Sequence[Start]) -> Memory:
+    """Medians of the same starts."""
+    peaks = [int(statistics.median(column)) for column in zip(*(s.peaks_bytes for s in starts), strict=True)]
+    return Memory(
+        import_bytes=peaks[2],
+        load_bytes=peaks[3],
+        first_run_bytes=peaks[4],
+        work_bytes=peaks[5],
+        work_calls=min(start.work_calls for start in starts),
+        source=starts[0].memory_source,
     )
 
 

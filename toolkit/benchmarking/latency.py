@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.benchmarking.histogram import Histogram, histogram_of
 from toolkit.benchmarking.rounds import NOISE_BOUND, spread_of_medians
-from toolkit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,9 @@ class Latency:
         n: samples.
         warmup: calls made before them and discarded.
         mean_ns, std_ns, min_ns, max_ns: std is the population's.
-        p50_ns, p90_ns, p95_ns, p99_ns, p999_ns: percentiles, with linear interpolation; p999 is p99.9.
+        p50_ns, p90_ns, p95_ns, p99_ns, p999_ns: percentiles, with linear interpolation; p999 is p99.9. None where there
+            are fewer than 1000 samples (p99: 100), of which it would only be the maximum under another name.
+        histogram: of all samples.
         spread: (max - min) / median of the rounds' medians.
         samples_ns: every sample, one tuple a round, in the order they were taken.
     """
@@ -58,8 +60,9 @@ class Latency:
     p50_ns: float
     p90_ns: float
     p95_ns: float
-    p99_ns: float
-    p999_ns: float
+    p99_ns: float | None
+    p999_ns: float | None
+    histogram: Histogram
     spread: float
     samples_ns: tuple[tuple[int, ...], ...]
 
@@ -170,13 +173,9 @@ def summarize_latency(rounds: Sequence[Sequence[int]], warmup: int) -> Latency:
         warmup: calls that were discarded.
 
     Raises:
-        UsageError: too few samples for the highest percentile.
+        ToolkitError: the clock is too coarse.
     """
     samples = np.concatenate([np.asarray(r, np.int64) for r in rounds])
-    if len(samples) < MIN_SAMPLES:
-        raise UsageError(
-            f"{len(samples)} calls are too few for a p99.9, expected {MIN_SAMPLES} or more; raise --calls or --rounds"
-        )
     p50, p90, p95, p99, p999 = (float(p) for p in np.percentile(samples, [50, 90, 95, 99, 99.9]))
     return Latency(
         n=len(samples),
@@ -188,8 +187,9 @@ def summarize_latency(rounds: Sequence[Sequence[int]], warmup: int) -> Latency:
         p50_ns=p50,
         p90_ns=p90,
         p95_ns=p95,
-        p99_ns=p99,
-        p999_ns=p999,
+        p99_ns=p99 if len(samples) >= MIN_SAMPLES // 10 else None,
+        p999_ns=p999 if len(samples) >= MIN_SAMPLES else None,
+        histogram=histogram_of(samples),
         spread=spread_of_medians(rounds),
         samples_ns=tuple(tuple(r) for r in rounds),
     )

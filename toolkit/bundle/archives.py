@@ -17,11 +17,13 @@ from toolkit.errors import CorruptArtifactError, ToolkitError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["check_sizes", "read", "write"]
+__all__ = ["MOST_BYTES", "check_sizes", "read", "write"]
+
+MOST_BYTES = 2_200_000_000
+"""What a bundle has at most: an ONNX file in one piece has 2 GB (2**31)."""
 
 _MOMENT = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 _MOST_FILES = 64  # a bundle has about a dozen
-_MOST_BYTES = 2_100_000_000  # an ONNX file in one piece has 2 GB at most
 # What unpacks to more than a hundred times its size is there to fill memory; a small file may be as empty as it likes.
 _MOST_EXPANSION = 100
 _EXPANSION_LOOKED_AT = 16_000_000
@@ -79,7 +81,7 @@ def check_sizes(data: bytes, shown: object) -> None:
     """
     with _damage_told(shown), zipfile.ZipFile(io.BytesIO(data)) as archive:
         total = sum(entry.file_size for entry in archive.infolist())
-        if total > max(_EXPANSION_LOOKED_AT, min(_MOST_BYTES, _MOST_EXPANSION * len(data))):
+        if total > max(_EXPANSION_LOOKED_AT, min(MOST_BYTES, _MOST_EXPANSION * len(data))):
             raise CorruptArtifactError(
                 f"{shown} unpacks from {len(data):,} to {total:,} bytes, expected {_MOST_EXPANSION} times as much at "
                 "most; do not use it"

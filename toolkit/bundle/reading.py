@@ -65,6 +65,7 @@ def read_found(path: Path) -> Found:
             raise MissingError(f"{path} does not exist; give a bundle: a folder, a .zip or a .whl")
         if path.suffix not in (".zip", ".whl") or not path.is_file():
             raise UsageError(f"{path} is no bundle; give a folder, a .zip or a .whl made by 'toolkit bundle'")
+        _check_size(path, path.stat().st_size)
         return _wheel(path) if path.suffix == ".whl" else _zip(path)
     except (CorruptArtifactError, MissingError, UsageError):
         raise
@@ -88,9 +89,18 @@ def _folder(path: Path) -> Found:
             )
         if not stat.S_ISREG(mode) or not belongs(entry.name):
             raise CorruptArtifactError(f"{entry} is a file that does not belong to a bundle; remove it")
+        _check_size(entry, entry.lstat().st_size)
         files[entry.name] = entry.read_bytes()
     signature = files.pop(SIGNATURE, None)
     return Found(path, "folder", path.resolve().name, files, {}, b"", signature, caches)
+
+
+def _check_size(path: Path, size: int) -> None:
+    """Files are read whole, so none is that would fill the memory."""
+    if size > archives.MOST_BYTES:
+        raise CorruptArtifactError(
+            f"{path} has {size:,} bytes, expected {archives.MOST_BYTES:,} at most; it is of no bundle, do not use it"
+        )
 
 
 def _zip(path: Path) -> Found:

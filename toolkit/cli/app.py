@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__
-from toolkit.cli import bench, bundle, data, export, inspect, predict, run, train, tune, verify, verify_bundle
+from toolkit.cli import (
+    bench,
+    bench_compare,
+    bundle,
+    data,
+    export,
+    inspect,
+    predict,
+    run,
+    train,
+    tune,
+    verify,
+    verify_bundle,
+)
 
 app = typer.Typer(
     name="toolkit",
@@ -30,7 +43,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "verify": (verify.verify, "Exported files against Keras on the whole test set"),
     "predict": (predict.predict, "Say what is in images"),
     "inspect": (inspect.inspect, "What is in a model: layers, sizes, contract, saturation, a picture"),
-    "bench": (bench.bench, "Latency, throughput, cold start, memory on this machine"),
+    "bench": (bench.bench, "Latency, throughput, cold start, memory and more on this machine"),
+    "bench compare": (bench_compare.bench_compare, "Two models or benchmarks side by side: is the new one slower?"),
     "bundle": (bundle.bundle, "All that a device needs in one folder, zip file or wheel"),
     "verify-bundle": (verify_bundle.verify_bundle, "Check a bundle and its signature from the outside"),
 }
@@ -61,17 +75,20 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     try:
-        code = app(_default_method(sys.argv[1:] or ["--help"]), standalone_mode=False)
+        code = app(_arguments(sys.argv[1:] or ["--help"]), standalone_mode=False)
     except typer.Abort:
         code = 130
     except typer.TyperException as error:
-        command = next((f" {word}" for word in sys.argv[1:2] if word in _COMMANDS), "")
+        command = next((f" {word}" for word in _arguments(sys.argv[1:])[:1] if word in _COMMANDS), "")
         _fail(" ".join(f"{error.format_message()} (see: toolkit{command} --help)".split()))
         code = error.exit_code
     except SystemExit as error:
         # typer ends so when the reader of our output went away (toolkit ... | head). What was asked for may not have
         # been finished, so this is no success: the code is that of any program that a closed pipe ends.
         code = 141 if isinstance(error.__context__, BrokenPipeError) else error.code
+    except MemoryError:
+        _fail("there is not enough memory for this; free some, or give less at once")
+        code = 3
     except Exception as error:
         # The error classes come with numpy, which --help must not pay for.
         from toolkit.errors import ToolkitError
@@ -87,8 +104,13 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _default_method(arguments: list[str]) -> list[str]:
-    """``--quantize`` alone means static; typer knows no option whose value may be left out."""
+def _arguments(arguments: list[str]) -> list[str]:
+    """The arguments as typer understands them: no options whose value may be left out, no commands of two words.
+
+    ``--quantize`` alone means static. A folder of the name compare is benched as ``./compare``.
+    """
+    if arguments[:2] == ["bench", "compare"]:
+        arguments = ["bench compare", *arguments[2:]]
     return [
         f"{word}=static" if word == "--quantize" and arguments[at + 1 : at + 2] not in _METHODS else word
         for at, word in enumerate(arguments)

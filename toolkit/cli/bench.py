@@ -1,228 +1,215 @@
 """``toolkit bench``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli import options
+from toolkit.cli import boards, options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from toolkit.benchmarking.report import BenchReport
 
-    from toolkit.benchmarking.report import BenchReport, BenchSettings
-
-    Table = Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]
+Quick = Annotated[bool, typer.Option("--quick", help="A first look: fewer scenarios and rounds.")]
+Thorough = Annotated[bool, typer.Option("--thorough", help="Everything, and more rounds: some minutes.")]
+Rounds = Annotated[int | None, typer.Option(help="Everything is measured once in each.  [default: 10]")]
+Calls = Annotated[
+    int | None, typer.Option(help="Single rows a round and file.  [default: 2000, fewer of a slow model]")
+]
+Threads = Annotated[int | None, typer.Option(help="Threads of one run; the sweep tries others.  [default: 1]")]
+Size = Annotated[int | None, typer.Option(help="Of free dimensions, such as a length.  [default: 64]")]
+Timeout = Annotated[
+    float | None, typer.Option(help="Seconds after which a file that gives no sign counts as hanging.  [default: 60]")
+]
 
 
 def bench(
     artifact: Annotated[
         Path | None,
-        typer.Argument(help="Artifact folder or .onnx file.  [default: exported/mlp, else the reference]"),
+        typer.Argument(
+            metavar="[ARTIFACT|BUNDLE|FILE.onnx]", help="What to measure.  [default: exported/mlp, else the reference]"
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look: 3 rounds of 1000 calls.")] = False,
-    rounds: Annotated[int | None, typer.Option(help="Rounds; everything is timed in each.  [default: 10]")] = None,
-    calls: Annotated[
-        int | None, typer.Option(help="Single rows a round and file.  [default: 2000, fewer of a slow model]")
+    scenario: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Measure this alone (names below); repeatable.")
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of one run; the thread sweep tries the others.")] = 1,
-    size: Annotated[
-        int | None, typer.Option(help="Size of free dimensions, such as a length.  [default: 64]", show_default=False)
-    ] = None,
+    quick: Quick = False,
+    thorough: Thorough = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Report to write.  [default: bench.json in the artifact]"),
     ] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the tables as Markdown.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write every figure, a line each.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png|FILE.svg", help="Also draw the latencies (extra 'train').")
+    ] = None,
+    save_settings: Annotated[
+        bool,
+        typer.Option(
+            "--save-settings", help="Write the best settings for this machine into the artifact (settings.json)."
+        ),
+    ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Of the fixed-rate stream, rows a second.  [default: half of what the slowest file can do]"),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Of the sustained run.  [default: 60]")] = None,
+    rounds: Rounds = None,
+    calls: Calls = None,
+    threads: Threads = None,
+    size: Size = None,
+    timeout: Timeout = None,
+    on: boards.On = None,
+    python: boards.Python = None,
+    keep: boards.Keep = False,
+    wheels: boards.Wheels = None,
+    ssh_config: boards.SshConfig = None,
     json: options.Json = False,
 ) -> None:
-    """Time a model on this machine: latency, throughput, threads, cold start, memory and size.
+    """Measure a model on this machine; 'toolkit bench compare OLD NEW' sets two side by side.
 
-    Float32 and int8 are timed side by side in interleaved rounds, on random numbers in the range that the file names
-    (else 0 to 1, or 0 to 255 for uint8). Every sample goes into the report, which for a lone NAME.onnx or
-    a bundle is NAME.bench.json beside it. A "~" marks figures whose rounds disagree by more than 10 %.
+    The files of an artifact are measured in interleaved rounds, each opened anew by a process of its own in each
+    round, on random numbers in the range that the file names (else 0 to 1, or 0 to 255 for uint8). Every sample goes
+    into the report, which for a lone NAME.onnx or a bundle is NAME.bench.json beside it. A "~" marks figures whose
+    rounds differ by more than 10 %. A file that crashes or hangs is told, and the others go on (exit code 1). After
+    Ctrl-C the report holds what was measured.
+
+    \b
+    Scenarios:
+        single-stream  one row after the other: percentiles, histogram
+        fixed-rate     rows at a given rate: latency from when each was due, late ones counted
+        batches        rows a second by batch size
+        throughput     rows a second with all cores, by processes, threads and the runtime's threads
+        sustained      one row after the other for --seconds: drift and throttling (not in the default)
+        cold-start     a fresh process to its first answer, part by part
+        memory, cpu-time, energy, size
+        sweep          threads, spinning, graph optimization, rows of a run: the best, and its gain
 
     \b
     Example:
-        toolkit bench exported/fashion-mnist --quick
+        toolkit bench exported/fashion-mnist --quick --plot latency.svg
+        toolkit bench device --on ssh://pi@raspberrypi --on ssh://user@board:2222
     """
-    from toolkit.benchmarking.report import run_bench
+    from toolkit.benchmarking.measure import run_bench
+    from toolkit.benchmarking.options import bench_settings
+    from toolkit.benchmarking.settings_file import SETTINGS_NAME, default_place
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.defaults import default_artifact
-    from toolkit.cli.outputs import checked_report
+    from toolkit.cli.outputs import checked_file, checked_report
     from toolkit.predictor import model_files
 
-    settings = _settings(quick, rounds, calls, threads, size)
+    settings = bench_settings(
+        scenarios=scenario or (),
+        quick=quick,
+        thorough=thorough,
+        save_settings=save_settings,
+        plot=plot is not None,
+        rounds=rounds,
+        calls=calls,
+        threads=threads,
+        rate=rate,
+        seconds=seconds,
+        size=size,
+        timeout=timeout,
+    )
     target = artifact or default_artifact()
     if artifact is None:
         note(f"Timing {target}")
+    if there := boards.there(on, python, keep=keep, wheels=wheels, ssh_config=ssh_config):
+        how_long = {"rounds": rounds, "calls": calls, "rate": rate, "seconds": seconds, "timeout": timeout}
+        given = boards.words(scenario=scenario, quick=quick, thorough=thorough, threads=threads, size=size, **how_long)
+        pages = {"markdown": markdown, "csv": csv, "plot": plot}
+        boards.bench_there(target, there, given, output, pages, save_settings=save_settings, json=json)
+        return
     model_files(target)  # what is wrong with it should be said before what is wrong with the output
-    place = checked_report(output or _default_output(target), "bench.json")
+    place = checked_report(output or default_place(target, "bench.json"), "bench.json")
+    pages = {
+        "--markdown": checked_file(markdown, "--markdown", (".md", ".markdown")),
+        "--csv": checked_file(csv, "--csv", (".csv",)),
+        "--plot": checked_file(plot, "--plot", (".png", ".svg")),
+    }
+    if plot is not None:
+        from toolkit.cli.bench_plot import check_matplotlib
+
+        check_matplotlib()
+    kept = default_place(target, SETTINGS_NAME) if save_settings else None
     with steps("Timing") as step:
         report = run_bench(target, settings, step)
-    _write(report, place)
+    value = report.to_json()
+    # People's output comes first: it is not lost where nothing can be written.
+    _shout(value, to_stderr=json)
     if json:
-        _shout_if_noisy(report, to_stderr=True)
         print_json(report.to_json(samples=False))
-        return
-    _render(report)
+    else:
+        print_report(value)
+    _write(report, value, place, pages, kept)
+    end_by(report, place)
+
+
+def print_report(value: dict[str, Any]) -> None:
+    """The tables of a report, see `BenchReport.to_json`."""
+    from toolkit.benchmarking.tables import head_lines, noise_lines, tables_of
+    from toolkit.cli.console import knows, print_table
+
+    for line in head_lines(value):
+        typer.echo(line)
+    typer.echo()
+    for table in tables_of(value, ascii_only=not knows("▁█")):
+        print_table(table.title, table.columns, table.rows)
+    for line in noise_lines(value):
+        if not line.startswith(_LOUD):
+            typer.echo(line)
+
+
+def end_by(report: "BenchReport", place: Path) -> None:
+    """End the command as its report says: well, interrupted, or with files that failed.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+        ToolkitError: a file crashed or hung.
+    """
+    from toolkit.cli.console import note
+    from toolkit.errors import ToolkitError
+
+    if report.interrupted:
+        note(f"Interrupted: {place} has what was measured until then")
+        raise KeyboardInterrupt
+    failed = [file.failed for file in report.files if file.failed]
+    if failed:
+        raise ToolkitError("; ".join(failed))
     note(f"Report, every sample included: {place}")
 
 
-def _settings(quick: bool, rounds: int | None, calls: int | None, threads: int, size: int | None) -> "BenchSettings":
-    from dataclasses import replace
-
-    from toolkit.benchmarking.report import BenchSettings
-
-    preset = BenchSettings.quick() if quick else BenchSettings()
-    return replace(
-        preset,
-        rounds=preset.rounds if rounds is None else rounds,
-        calls=calls,
-        threads=threads,
-        free_size=size,
-    )
-
-
-def _default_output(artifact: Path) -> Path:
-    from toolkit.predictor import SUMS_NAME
-
-    if not artifact.is_dir():
-        return artifact.with_name(f"{artifact.stem}.bench.json")
-    if not (artifact / SUMS_NAME).exists():
-        return artifact / "bench.json"
-    folder = artifact.resolve()  # of a bundle, in which nothing else belongs
-    return folder.with_name(f"{folder.name}.bench.json")
-
-
-def _write(report: "BenchReport", path: Path) -> None:
+def _write(
+    report: "BenchReport", value: dict[str, Any], place: Path, pages: dict[str, Path | None], kept: Path | None
+) -> None:
     import json
 
+    from toolkit.benchmarking.pages import as_csv, as_markdown
+    from toolkit.benchmarking.settings_file import settings_text
+    from toolkit.cli.bench_plot import draw_latency
     from toolkit.publishing import write_atomic
 
-    write_atomic(path, json.dumps(report.to_json(), separators=(",", ":"), allow_nan=False) + "\n")
+    write_atomic(place, json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n")
+    for option, path in pages.items():
+        if path is None:
+            continue
+        if option == "--plot":
+            write_atomic(path, draw_latency(value, path.suffix[1:].lower()))
+        else:
+            write_atomic(path, (as_markdown if option == "--markdown" else as_csv)(value))
+    if kept is not None and not report.interrupted:
+        write_atomic(kept, settings_text(report))
 
 
-def _render(report: "BenchReport") -> None:
-    """The report as tables for people."""
-    from toolkit.cli.console import print_table as table
-
-    kinds = [file.kind for file in report.files]
-    names = kinds if len(set(kinds)) == len(kinds) else [file.name for file in report.files]
-    threads = f"{report.settings.threads} thread{'s' if report.settings.threads > 1 else ''}"
-    typer.echo(f"Machine: {report.host.hardware_line()}")
-    typer.echo(f"Software: {report.host.software_line()}")
-    for given in report.files[0].inputs:
-        shape = " x ".join(map(str, given.shape)) or "one number"
-        notes = "".join(f"; {note}" for note in given.notes)
-        typer.echo(
-            f"Input '{given.name}': {given.dtype} of {shape}, seeded random {given.low:g} to {given.high:g}{notes}"
-        )
-    typer.echo()
-    _latency_table(report, names, threads, table)
-    table(
-        f"Throughput of predict_batch in rows a second, by batch size ({threads})",
-        ["batch size", *(f"{point.batch:,}" for point in report.files[0].throughput)],
-        [
-            [name, *(_mark(f"{t.images_per_second:,.0f}", t.noisy) for t in file.throughput)]
-            for name, file in zip(names, report.files, strict=True)
-        ],
-    )
-    _threads_table(report, names, table)
-    _start_table(report, names, table)
-    sizes = (f"{i.package} {_megabytes(i.size_bytes)}" for i in report.installed)
-    typer.echo(f"Installed beside the model: {', '.join(sizes)}")
-    compiled = report.files[0].cold_start.without_bytecode
-    if compiled:
-        typer.echo(f"Not cached as bytecode, so compiled in every cold start: {', '.join(compiled)}")
-    _shout_if_noisy(report, to_stderr=False)
+_LOUD = ("THIS MACHINE", "FAILED", "INTERRUPTED")
 
 
-def _latency_table(report: "BenchReport", names: list[str], threads: str, table: "Table") -> None:
-    first = report.files[0].latency
-    base = next((f.latency.p50_ns for f in report.files if f.kind == "float32"), None)
-    compare = base is not None and len(report.files) > 1
-    columns = ["", "p50", "p90", "p99", "p99.9", "mean", "std", "min", "rounds differ by"]
-    rows = []
-    for name, file in zip(names, report.files, strict=True):
-        t = file.latency
-        times = (t.p90_ns, t.p99_ns, t.p999_ns, t.mean_ns, t.std_ns, t.min_ns)
-        row = [name, _mark(_us(t.p50_ns), t.noisy), *(_us(value) for value in times), f"{t.spread:.1%}"]
-        rows.append([*row, f"{base / t.p50_ns:.2f}x"] if base is not None and compare else row)
-    title = (
-        f"Latency of {report.files[0].call}, one row, in us ({threads}, {first.n:,} calls in "
-        f"{report.settings.rounds} interleaved rounds, {first.warmup:,} warm-up calls discarded)"
-    )
-    table(title, [*columns, "speed vs float32"] if compare else columns, rows)
+def _shout(value: dict[str, Any], *, to_stderr: bool) -> None:
+    """Loud before the figures: whoever reads them has read this."""
+    from toolkit.benchmarking.tables import noise_lines
 
-
-def _threads_table(report: "BenchReport", names: list[str], table: "Table") -> None:
-    sweeps = [file.thread_sweep for file in report.files]
-    if len(sweeps[0]) < 2:
-        return
-    columns = ["threads", *(f"{name}: {what}" for name in names for what in ("p50 in us", "rows/s"))]
-    rows = []
-    for points in zip(*sweeps, strict=True):
-        row = [str(points[0].threads)]
-        for point in points:
-            row += [_mark(_us(point.latency.p50_ns), point.latency.noisy)]
-            row += [_mark(f"{point.throughput.images_per_second:,.0f}", point.throughput.noisy)]
-        rows.append(row)
-    batch = sweeps[0][0].throughput.batch
-    table(f"Thread sweep: p50 of one row, and throughput in batches of {batch}", columns, rows)
-
-
-def _start_table(report: "BenchReport", names: list[str], table: "Table") -> None:
-    starts = [file.cold_start for file in report.files]
-    parts = (
-        ("first answer after", [f"{s.total_ms:,.1f}" for s in starts]),
-        ("  interpreter start", [f"{s.interpreter_ms:,.1f}" for s in starts]),
-        ("  import numpy", [f"{s.numpy_import_ms:,.1f}" for s in starts]),
-        ("  import predictor", [f"{s.predictor_import_ms:,.1f}" for s in starts]),
-        ("  import onnxruntime", [f"{s.onnxruntime_import_ms:,.1f}" for s in starts]),
-        ("  check and open file", [f"{s.session_open_ms:,.1f}" for s in starts]),
-        ("  first row", [f"{s.first_run_ms:,.2f}" for s in starts]),
-    )
-    table(
-        f"Cold start in ms: from a fresh process to its first answer (median of {starts[0].n}, files in page cache)",
-        ["", *names],
-        [[part, *values] for part, values in parts],
-    )
-    table(
-        "Size and memory",
-        ["", "file", "size", "peak memory, loaded", f"after {starts[0].work_calls:,} rows"],
-        [
-            [
-                name,
-                file.name,
-                f"{file.size_bytes / 1000:,.0f} kB",
-                _megabytes(file.cold_start.after_load_bytes),
-                _megabytes(file.cold_start.after_work_bytes),
-            ]
-            for name, file in zip(names, report.files, strict=True)
-        ],
-    )
-
-
-def _shout_if_noisy(report: "BenchReport", *, to_stderr: bool) -> None:
-    """Loud where the headline is noisy; the other figures carry a mark."""
-    noisy = [f"{file.name} by {file.latency.spread:.0%}" for file in report.files if file.latency.noisy]
-    if noisy:
-        text = (
-            f"NOISY: between rounds, latency differs for {', '.join(noisy)}. Do not rely on these figures: "
-            "stop other work on this machine and measure again."
-        )
-        typer.secho(text, fg="red", bold=True, err=to_stderr)
-    if report.noisy_figures and not to_stderr:
-        typer.echo("~ rounds differ by more than 10 %")
-
-
-def _mark(text: str, noisy: bool) -> str:
-    return f"~{text}" if noisy else text
-
-
-def _us(nanoseconds: float) -> str:
-    return f"{nanoseconds / 1000:,.1f}"
-
-
-def _megabytes(size: int | None) -> str:
-    return "unknown" if size is None else f"{size / 1e6:,.1f} MB"
+    for line in noise_lines(value):
+        if line.startswith(_LOUD):
+            typer.secho(line, fg="red", bold=True, err=to_stderr)

@@ -14,12 +14,21 @@ if TYPE_CHECKING:
 
     from toolkit.progress import Note, Step
 
-__all__ = ["Counter", "counted", "note", "print_json", "print_table", "steps"]
+__all__ = ["Counter", "counted", "knows", "note", "print_json", "print_table", "steps"]
 
 
 def note(text: str) -> None:
     """One line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - the command line's own output
+
+
+def knows(text: str) -> bool:
+    """Whether the encoding of stdout has these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def print_json(value: Any) -> None:

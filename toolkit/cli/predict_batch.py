@@ -34,13 +34,13 @@ def predict_batch(predictor: "Predictor", path: str, output: Path | None, *, jso
     from toolkit.streaming.sources import open_source
     from toolkit.streaming.writing import answers_file, check_answers_file, json_lines
 
+    if output is not None:
+        check_answers_file(output, predictor, path)
     if sys.stderr.isatty():
         with steps("predict") as step:
             source = open_source(path, predictor, step)
     else:
         source = open_source(path, predictor, silent_step)
-    if output is not None:
-        check_answers_file(output, predictor, path)
     for line in source.notes:
         note(line)
     tally, said = Tally(predictor), _Said()

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,7 +18,6 @@ from toolkit.publishing import atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from typing import BinaryIO
 
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def check_answers_file(path: Path, predictor: Predictor, source: str) -> None:
     """
     if path.suffix not in _WRITERS:
         raise UsageError(f"--output {path} has no form that is known by its ending; end it in .csv, .jsonl or .npy")
-    if path.exists() and path.samefile(source):
+    if path.exists() and Path(source).exists() and path.samefile(source):
         raise UsageError(f"--output {path} is what the rows are read from; choose another file")
     if path.suffix == ".npy" and predictor.class_names is None:
         raise UsageError(
