@@ -5,8 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What the comparisons install, each in an environment of its own.
+LOCKS := benchmarks/shared/locks
+COMPARED := litert loadgen mnn ncnn openvino tract
 
-.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability quantization architectures device zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability quantization architectures device peers zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -21,6 +24,7 @@ help:
 	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
 	@echo "make device      what the device side costs, beside the bare runtime and beside LiteRT (fetches what that takes)"
+	@echo "make peers       the same model through other runtimes and MLPerf's load generator (fetches what that takes, once)"
 	@echo "make zoo         many kinds of Keras models, trained and opened from files"
 	@echo "make runtimes    the reference bundle on Python 3.9 to 3.13, old onnxruntimes and emulated CPUs"
 	@echo "make readme      write the measured figures and the command help into README.md"
@@ -91,6 +95,12 @@ architectures: setup
 device: setup
 	$(BIN)/python -m benchmarks.device
 
+# The same trained model through other runtimes in turn, and under MLPerf's load generator: about ten minutes, and once
+# some 700 MB of wheels.
+peers: setup
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.mlperf
+
 # Many kinds of Keras models, trained and opened from each kind of file: about two minutes.
 zoo: setup
 	$(BIN)/python -m pytest -q -m zoo tests/test_zoo.py
@@ -111,8 +121,12 @@ lock:
 		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -c requirements.lock -o requirements-core.lock
-	uv pip compile benchmarks/device/litert.in --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --quiet -c requirements-core.lock -o benchmarks/device/litert.lock
+	for name in $(COMPARED); do uv pip compile $(LOCKS)/$$name.in --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -c requirements-core.lock -o $(LOCKS)/$$name.lock || exit; done
+	uv pip compile $(LOCKS)/nncf.in --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -o $(LOCKS)/nncf.lock  # it refuses our numpy on newer Pythons
+	uv pip compile $(LOCKS)/pnnx.in --no-deps --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -o $(LOCKS)/pnnx.lock  # its program needs no torch
 	$(MAKE) lock-device
 
 # What bundles install, for every Python and architecture; asks pip, with a network.

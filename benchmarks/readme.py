@@ -1,6 +1,6 @@
 """Writes the measured figures and the command's own help where people read them.
 
-That is README.md, between its markers, benchmarks/ARCHITECTURES.md and benchmarks/DEVICE.md.
+That is README.md, between its markers, benchmarks/ARCHITECTURES.md, DEVICE.md, RESULTS.md and its plots.
 
     python benchmarks/readme.py              (`make readme`)
     python benchmarks/readme.py --check      exits 1 if these are not what the files say
@@ -18,24 +18,30 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.device.page import device_page, summary
+from benchmarks.peers import page as peers
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 ARCHITECTURES = ROOT / "benchmarks" / "ARCHITECTURES.md"
 DEVICE = ROOT / "benchmarks" / "DEVICE.md"
+COMPARED = ROOT / "benchmarks" / "RESULTS.md"
+PLOTS = ROOT / "benchmarks" / "plots"
 
 
 def main() -> int:
     """Write or check; the exit code."""
-    measured = _load(RESULTS / "device.json")
+    measured, compared = _load(RESULTS / "device.json"), _load(RESULTS / "peers.json")
     pages = {
         README: render(README.read_text(encoding="utf-8")),
         ARCHITECTURES: architectures_page(),
         DEVICE: device_page(measured, machine(measured["host"]), _table),
+        COMPARED: peers.results_page(compared, _load(RESULTS / "mlperf.json"), machine(compared["host"]), _table),
+        **{PLOTS / name: plot for name, plot in peers.plots(compared).items()},
     }
     for path, current in pages.items():
         if "--check" not in sys.argv[1:]:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(current, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != current:
             print(f"{path.name} is not what the results say; run: make readme", file=sys.stderr)
@@ -50,6 +56,7 @@ def render(text: str) -> str:
         "latency": latency(),
         "overhead": overhead(),
         "device": summary(_load(RESULTS / "device.json")),
+        "peers": peers.summary(_load(RESULTS / "peers.json"), _load(RESULTS / "mlperf.json"), _table),
         "setup": setup(),
         "demo": demo(),
         "portability": portability(),

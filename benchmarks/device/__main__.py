@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.device import calls, settings, side_by_side
-from benchmarks.device.common import FULL, QUICK, REFERENCE, ROOT, Plan, note, ratio_target, target
-from benchmarks.device.environments import environment, installed, litert_requirements, onnxruntime_requirements
+from benchmarks.device.common import FULL, QUICK, Plan, ratio_target, target
 from benchmarks.device.starts import Start, parts, peaks, starts
 from benchmarks.device.workers import Spec
+from benchmarks.shared.common import REFERENCE, ROOT, note
+from benchmarks.shared.environments import environment, installed, locked, onnxruntime_requirements
 from toolkit.benchmarking.host import describe_host
 from toolkit.data import load
 from toolkit.publishing import write_atomic
@@ -117,7 +118,7 @@ def prepared(scratch: Path, plan: Plan, *, litert: bool) -> Setting:
         return Setting(plan, data, scratch, sys.executable, None)
     side_by_side.converted(scratch)
     python = environment("onnxruntime", onnxruntime_requirements())
-    return Setting(plan, data, scratch, python, environment("litert", litert_requirements()))
+    return Setting(plan, data, scratch, python, environment("litert", locked("litert")))
 
 
 def one_image(setting: Setting) -> dict[str, Any]:

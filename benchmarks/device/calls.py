@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.device.common import Plan, figures, ratio, ratio_target
+from benchmarks.device.common import Plan, ratio_target
+from benchmarks.shared.common import figures, ratio
 from toolkit.benchmarking.latency import time_calls
 from toolkit.predictor import Predictor
 

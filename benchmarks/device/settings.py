@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.device.common import Plan, figures, ratio, target
+from benchmarks.device.common import Plan, target
 from benchmarks.device.workers import Spec, Worker
+from benchmarks.shared.common import figures, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

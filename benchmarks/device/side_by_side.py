@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.device.common import REFERENCE, ROOT, Plan, figures, note, ratio
-from benchmarks.device.convert import CALIBRATION, CUT, FORMS, NEURONS
+from benchmarks.device.convert import CUT, NEURONS
 from benchmarks.device.workers import Spec, Worker
+from benchmarks.shared.common import REFERENCE, ROOT, figures, note, ratio
+from benchmarks.shared.tflite import CALIBRATION, FORMS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from benchmarks.device.common import Plan
 
 __all__ = ["BEST_FORM", "converted", "litert_specs", "side_by_side"]
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.device.common import clean_environment, ratio
+from benchmarks.shared.common import clean_environment, ratio
 from toolkit.benchmarking.footprint import START_TIMEOUT
 from toolkit.benchmarking.rounds import Measurement, run_rounds
 from toolkit.errors import ToolkitError

@@ -10,36 +10,57 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.device.common import ROOT, clean_environment, note
+from benchmarks.shared.common import ROOT, clean_environment, note
 from toolkit.cache import cache_root
 from toolkit.errors import MissingError
 
-__all__ = ["environment", "installed", "litert_requirements", "onnxruntime_requirements"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["environment", "installed", "locked", "numpy_requirements", "onnxruntime_requirements", "required"]
 
 LOCK = ROOT / "requirements-core.lock"
-LITERT_LOCK = Path(__file__).with_name("litert.lock")
+LOCKS = Path(__file__).with_name("locks")
 FINISHED = ".finished"
 
 
 def onnxruntime_requirements() -> str:
     """What the device needs of requirements-core.lock: onnxruntime and whatever it requires, numpy among it."""
+    return _entries_of("onnxruntime")
+
+
+def numpy_requirements() -> str:
+    """Numpy alone, as requirements-core.lock has it."""
+    return _entries_of("numpy")
+
+
+def _entries_of(name: str) -> str:
     entries = _entries(LOCK)
-    wanted, found = ["onnxruntime"], {}
+    return "".join(entries[found] for found in required([name]) if found in entries)
+
+
+def required(names: Sequence[str]) -> list[str]:
+    """These packages and all that they require, as far as they are installed here; sorted."""
+    wanted, found = [_normalized(name) for name in names], set[str]()
     while wanted:
         name = wanted.pop()
-        if name in found or name not in entries:
+        if name in found:
             continue
-        found[name] = entries[name]
-        required = [text for text in importlib.metadata.requires(name) or [] if "extra ==" not in text]
-        wanted += [_normalized(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in required]
-    return "".join(found[name] for name in sorted(found))
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # of another system
+            continue
+        found.add(name)
+        plain = [text for text in requirements if "extra ==" not in text]
+        wanted += [_normalized(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in plain]
+    return sorted(found)
 
 
-def litert_requirements() -> str:
-    """What LiteRT takes."""
-    return LITERT_LOCK.read_text(encoding="utf-8")
+def locked(name: str) -> str:
+    """What one of the files in `locks` names: versions with hashes."""
+    return (LOCKS / f"{name}.lock").read_text(encoding="utf-8")
 
 
 def _entries(lock: Path) -> dict[str, str]:
@@ -82,13 +103,21 @@ def environment(name: str, requirements: str) -> str:
     return str(python)
 
 
-def installed(python: str) -> list[dict[str, Any]]:
-    """Each package of an environment with its version and its bytes on the disk, bytecode included."""
+def installed(python: str, only: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Each package of an environment with its version and its bytes on the disk, bytecode included.
+
+    Args:
+        python: of the environment.
+        only: these packages, as `required` names them; None: all.
+    """
     command = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=clean_environment())
     rows = []
     for found in importlib.metadata.distributions(path=[done.stdout.strip()]):
+        name = found.metadata["Name"]
+        if only is not None and _normalized(name) not in only:
+            continue
         paths = {Path(os.path.realpath(str(file.locate()))) for file in found.files or []}
         size = sum(path.stat().st_size for path in paths if path.is_file())
-        rows.append({"package": found.metadata["Name"], "version": found.version, "bytes": size})
+        rows.append({"package": name, "version": found.version, "bytes": size})
     return sorted(rows, key=lambda row: str(row["package"]).lower())

@@ -1,0 +1,1 @@
+"""The predictor under MLPerf's load generator; `python -m benchmarks.mlperf`."""

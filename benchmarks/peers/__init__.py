@@ -1,0 +1,1 @@
+"""The same trained model through other runtimes; `python -m benchmarks.peers`."""

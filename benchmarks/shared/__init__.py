@@ -1,0 +1,1 @@
+"""What several comparisons share: environments of their own, workers that take turns, figures."""
