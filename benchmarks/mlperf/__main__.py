@@ -44,12 +44,14 @@ def main() -> int:
     options = parser.parse_args()
     start = time.monotonic()
     try:
-        report = driven(3 if options.quick else ROUNDS, 1000 if options.quick else QUERIES)
+        report: dict[str, Any] = {"format": 1, "quick": options.quick, "host": asdict(describe_host())}
+        report |= driven(3 if options.quick else ROUNDS, 1000 if options.quick else QUERIES)
+        report["seconds"] = time.monotonic() - start
+        write_atomic(options.output, json.dumps(report, indent=1) + "\n")
     except ToolkitError as error:
         parser.exit(error.exit_code, f"error: {error}\n")
-    report = {"format": 1, "quick": options.quick, "host": asdict(describe_host()), **report}
-    report["seconds"] = time.monotonic() - start
-    write_atomic(options.output, json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        parser.exit(3, f"error: {error}; make room in {tempfile.gettempdir()} and run it again\n")
     note(f"{report['seconds']:.0f} s; written to {options.output}")
     return 0
 

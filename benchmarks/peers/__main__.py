@@ -55,9 +55,11 @@ def main() -> int:
     peers = [peer for peer in FIELD if not options.only or peer.name in {OURS, *options.only}]
     try:
         report = compared(peers, QUICK if options.quick else FULL)
+        write_atomic(options.output, json.dumps({**report, "quick": options.quick}, indent=1) + "\n")
     except ToolkitError as error:  # without Keras' own labels there is nothing to compare with
         parser.exit(error.exit_code, f"error: {error}\n")
-    write_atomic(options.output, json.dumps({**report, "quick": options.quick}, indent=1) + "\n")
+    except OSError as error:
+        parser.exit(3, f"error: {error}; make room in {tempfile.gettempdir()} and run it again\n")
     note(f"{sum(report['seconds'].values()):.0f} s in all; written to {options.output}")
     return 130 if report["interrupted"] else 0
 

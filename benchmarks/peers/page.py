@@ -250,15 +250,22 @@ def _lost(report: dict[str, Any]) -> str:
             lines.append(f"- {figure.name}: {'not measured' if found is None else 'nobody is better'}.")
             continue
         by_reason: dict[str, list[str]] = {}
+        whole = [peer for peer, _ in found if _all_labels(figure, peer, report)]
+        if whole:
+            by_reason[reason(figure, "")] = [f"{len(whole)} forms with all {report['images']:,}"]
         for peer, ratio in found:
-            by_reason.setdefault(reason(figure, peer["engine"]), []).append(
-                f"{peer['name']} ({_how(figure, peer, ratio)})"
-            )
+            if peer not in whole:
+                named = f"{peer['name']} ({_how(figure, peer, ratio)})"
+                by_reason.setdefault(reason(figure, peer["engine"]), []).append(named)
         told = "; ".join(f"{', '.join(names)}{f': {why}' if why else ''}" for why, names in by_reason.items())
         lines.append(f"- {figure.name}: {told}.")
     return "## Where others are better, and why\n\nBy ratio to this toolkit's int8 file, one thread.\n\n" + "\n".join(
         lines
     )
+
+
+def _all_labels(figure: Figure, peer: dict[str, Any], report: dict[str, Any]) -> bool:
+    return figure.key == "labels_as_keras" and peer["threads"]["1"][figure.key] == report["images"]
 
 
 def _how(figure: Figure, peer: dict[str, Any], ratio: float) -> str:

@@ -16,6 +16,7 @@ class Figure(NamedTuple):
         more: more is better.
         whole: it does not depend on threads.
         least: a ratio that is nearer to 1 than this is no difference; 0 for counts.
+        ratio: the key of a ratio of times over the rounds, in place of the figures' own: its interval decides.
     """
 
     name: str
@@ -23,11 +24,12 @@ class Figure(NamedTuple):
     more: bool = False
     whole: bool = False
     least: float = 0.03
+    ratio: str = ""
 
 
 FIGURES = (
-    Figure("p50 of one image, one thread", "p50_us"),
-    Figure("images a second, one thread", "images_per_second", more=True),
+    Figure("p50 of one image, one thread", "p50_us", ratio="ratio"),
+    Figure("time of a batch, one thread", "images_per_second", ratio="batch_ratio"),
     Figure("labels as Keras", "labels_as_keras", more=True, least=0),
     Figure("accuracy", "accuracy", more=True, least=0),
     Figure("first answer of a fresh process", "first_answer_ms"),
@@ -69,20 +71,25 @@ def better(
         ours: one of them.
         figure: which.
     """
-
-    def value(peer: dict[str, Any]) -> float | None:
-        found = peer if figure.whole else peer["threads"].get("1", {})
-        return found.get(figure.key)
-
-    base = value(ours)
-    if not base:
-        return None
     found = []
     for peer in peers:
-        theirs = value(peer)
-        if peer is ours or theirs is None:
+        if (ratio := _ratio(peer, ours, figure)) is None:
             continue
-        ratio = theirs / base
-        if (ratio > 1 + figure.least) if figure.more else (ratio < 1 - figure.least):
+        if peer is not ours and ((ratio > 1 + figure.least) if figure.more else (ratio < 1 - figure.least)):
             found.append((peer, ratio))
+    if _ratio(ours, ours, figure) is None:
+        return None
     return sorted(found, key=lambda entry: entry[1], reverse=figure.more)
+
+
+def _ratio(peer: dict[str, Any], ours: dict[str, Any], figure: Figure) -> float | None:
+    """Of a peer to ours; None where it was not measured, 1 where the interval of a ratio contains 1."""
+    theirs, base = (one if figure.whole else one["threads"].get("1", {}) for one in (peer, ours))
+    if figure.ratio:
+        interval = theirs.get(figure.ratio)
+        if not interval:
+            return None
+        return 1.0 if interval["low"] <= 1 <= interval["high"] else float(interval["ratio"])
+    if not theirs.get(figure.key) or not base.get(figure.key):
+        return None
+    return float(theirs[figure.key] / base[figure.key])
