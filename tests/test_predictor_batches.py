@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests import small_graphs
-from tests.conftest import REFERENCE
+from tests.conftest import REFERENCE, toolkit
 from tests.small_graphs import write
 from tests.test_predictor_lifetime import IMAGES
+from toolkit.artifact import sha256_of
 from toolkit.predictor import (
     UNSURE,
     CorruptArtifactError,
@@ -223,11 +224,23 @@ def test_blocks_whose_answers_differ_in_size_are_refused(tmp_path: Path) -> None
 def test_settings_that_a_benchmark_saved_are_used(tmp_path: Path) -> None:
     folder = shutil.copytree(REFERENCE, tmp_path / "artifact")
     saved = RuntimeSettings(threads=2, optimization="extended")
-    (folder / "settings.json").write_text(json.dumps({"format": 1, "settings": saved._asdict()}))
-    for path in (folder, folder / "model.onnx"):
+    record = {"format": 1, **saved._asdict(), "sha256": sha256_of(folder / "model.int8.onnx")}
+    (folder / "settings.json").write_text(json.dumps(record))
+    for path in (folder, folder / "model.int8.onnx"):
         assert Predictor(path).settings == saved
-    assert Predictor(folder, settings=RuntimeSettings()).settings == RuntimeSettings()
-    for text in ("{", "[]", '{"settings": {"threads": 0}}', '{"settings": {"thread": 2}}', '{"settings": 3}'):
+    for path, given in ((folder, RuntimeSettings()), (folder / "model.onnx", None)):  # given, or of another file
+        assert Predictor(path, settings=given).settings == RuntimeSettings()
+    for text in ("{", "[]", json.dumps(record | {"threads": 0}), json.dumps({"threads": 2}), "3"):
         (folder / "settings.json").write_text(text)
         with pytest.raises(CorruptArtifactError, match=r"settings\.json is damaged"):
             Predictor(folder)
+
+
+def test_what_bench_saves_is_what_a_predictor_takes(tmp_path: Path) -> None:
+    folder = shutil.copytree(REFERENCE, tmp_path / "artifact")
+    done = toolkit("bench", folder, "--quick", "--scenario", "sweep", "--save-settings")
+    assert done.code == 0, done.err
+    found = json.loads((folder / "settings.json").read_text())
+    predictor = Predictor(folder)
+    assert predictor.settings._asdict() == {name: found[name] for name in RuntimeSettings._fields}
+    assert found["sha256"] == predictor.file.sha256

@@ -489,28 +489,28 @@ def _described(folder: str) -> list[ModelFile]:
     return files
 
 
-def saved_settings(folder: str) -> RuntimeSettings | None:
-    """The settings that a benchmark chose for this machine and left in a folder, or None where it left none.
+def saved_settings(file: ModelFile) -> RuntimeSettings | None:
+    """The settings that a benchmark chose for a file and left beside it, or None where it left none for this one.
 
     Raises:
-        CorruptArtifactError: the file is damaged, or says something that makes no sense.
+        CorruptArtifactError: settings.json is damaged, or says something that makes no sense.
     """
+    path = os.path.join(os.path.dirname(file.path), SETTINGS_NAME)
     try:
-        data = _read(os.path.join(folder, SETTINGS_NAME))
+        data = _read(path)
     except FileNotFoundError:
         return None
     import json
 
     try:
-        fields = json.loads(data)["settings"]
-        settings = RuntimeSettings(**fields)
+        found = json.loads(data)
+        settings = RuntimeSettings(*[found[name] for name in RuntimeSettings._fields])
         settings.check()
+        return settings if found["sha256"] == file.sha256 else None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptArtifactError(
-            f"{os.path.join(folder, SETTINGS_NAME)} is damaged ({error}); remove it, or make it again with: toolkit "
-            "bench --save-settings"
+            f"{path} is damaged ({error}); remove it, or make it again with: toolkit bench --save-settings"
         ) from error
-    return settings
 
 
 class Predictor:
@@ -527,8 +527,8 @@ class Predictor:
         path: an artifact folder, a bundle, or an ``.onnx`` or ``.ort`` file (checked against the manifest beside it, if
             there is one). The file of someone else works too, by what its graph says.
         kind: "int8", "int4", "float16" or "float32"; by default the quantized one where the artifact has it.
-        settings: of the runtime; None: those that ``toolkit bench --save-settings`` left in the folder (settings.json),
-            else the defaults.
+        settings: of the runtime; None: those that ``toolkit bench --save-settings`` left in the artifact for this file
+            (settings.json), else the defaults.
         min_confidence: 0 to 1. Where the most probable class is less probable than this, the label is `UNSURE` and the
             class name "unsure". None: there is always a label.
 
@@ -571,7 +571,7 @@ class Predictor:
         if not chosen:
             raise ModelError(f"{path} has no {kind} model, only {', '.join(f.kind for f in files)}")
         if settings is None:
-            settings = saved_settings(os.path.dirname(chosen[0].path)) or RuntimeSettings()
+            settings = saved_settings(chosen[0]) or RuntimeSettings()
         self.settings, self.min_confidence = settings, min_confidence
         # Absolute, so that a change of the current folder does not matter to a copy in another process.
         self._path = os.path.abspath(path)
