@@ -270,11 +270,14 @@ print(memory() - before)
 
 
 def test_a_loaded_predictor_takes_no_cpu_time() -> None:
+    """The quietest of three seconds: whatever spins or polls does so in each of them."""
     script = f"""{OPEN}
 import time
-before = time.process_time()
-time.sleep(2)
-print(time.process_time() - before)
+def second():
+    before = time.process_time()
+    time.sleep(1)
+    return time.process_time() - before
+print(min(second() for _ in range(3)))
 """
     done = run_alone(script)
     assert done.returncode == 0, done.stderr

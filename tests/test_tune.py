@@ -242,7 +242,9 @@ def test_what_was_exported_is_exported_again_and_warnings_are_told(tmp_path: Pat
     assert exported.code == 0, exported.err
     finished = toolkit("tune", target, "--rounds", 5, "--calibration-images", 3, "--apply")
     assert finished.code == 0, finished.err
-    assert finished.err.count("warning: calibration sees 3 images") == 2  # once for all forms, and by the export
+    # Once for all forms, and by the export if int8 won: on a busy machine time may not tell it from float32.
+    warned = 2 if (target / "model.int8.onnx").exists() else 1
+    assert finished.err.count("warning: calibration sees 3 images") == warned
     report = json.loads((target / "tune.json").read_text())
     assert len(report["warnings"]) == 1
     manifest = json.loads((target / "manifest.json").read_text())
