@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import resource
@@ -16,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from tests.bench_models import SCHEMA, write_artifact, write_tiny_model
 from tests.conftest import ROOT, TOOLKIT, toolkit
-from tests.test_benchmarking import SCHEMA, write_tiny_model
 from toolkit.benchmarking.compare import compare_models
 from toolkit.benchmarking.measure import run_bench
 from toolkit.benchmarking.options import bench_settings
 from toolkit.benchmarking.workers import Worker, WorkerFailedError
 from toolkit.errors import ModelError, ToolkitError
-from toolkit.predictor import MANIFEST_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,14 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
-    folder = tmp_path_factory.mktemp("artifact")
-    digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    files = {}
-    for name, kind in (("model.onnx", "float32"), ("model.int8.onnx", "int8")):
-        shutil.copy(model, folder / name)
-        files[name] = {"kind": kind, "sha256": digest}
-    (folder / "manifest.json").write_text(json.dumps({"format": MANIFEST_FORMAT, "versions": {}, "files": files}))
-    return folder
+    return write_artifact(tmp_path_factory.mktemp("artifact"), model)
 
 
 def _endless(path: Path) -> Path:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.bench_models import write_tiny_model
 from tests.conftest import toolkit
-from tests.test_benchmarking import write_tiny_model
 from toolkit.benchmarking.compare import CPU, P50, compare_models, pair_up, share_of
 from toolkit.benchmarking.compare_reports import compare_reports, read_report
 from toolkit.benchmarking.measure import run_bench
