@@ -1,0 +1,125 @@
+"""Checkpoints of a fit after every epoch: Keras' own backup, and beside it the state that it leaves out."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.keras_model import import_keras
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from toolkit.training.run_folder import RunFolder
+
+__all__ = ["Done", "checkpoint_callback", "done_so_far"]
+
+NAME = "epoch"
+_STATE, _ARRAYS, _METADATA = "state.json", "state.npz", "training_metadata.json"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run's checkpoint has behind it.
+
+    Attributes:
+        folder: its files; None if there is no checkpoint.
+        epochs: how many were run.
+        seconds: how long training took up to there.
+        stopped: training stopped early there; nothing is left to run.
+    """
+
+    folder: Path | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+
+
+def done_so_far(run: RunFolder | None) -> Done:
+    """How far a run got.
+
+    Raises:
+        CorruptArtifactError: the checkpoint is damaged.
+    """
+    folder = run.find(NAME) if run else None
+    if folder is None:
+        return Done()
+    state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    return Done(folder, state["epochs"], state["seconds"], state["stopped"])
+
+
+def checkpoint_callback(run: RunFolder, history: Path, stopper: Any, seconds: Callable[[], float]) -> Any:
+    """A Keras callback that backs up the fit after every epoch, and at its begin restores what the run folder has.
+
+    It is Keras' BackupAndRestore (weights, optimizer, epoch) with what that leaves out: the states of the dropout
+    layers' random generators, early stopping's memory, and the history file. It comes after the callbacks whose state
+    it keeps.
+
+    Args:
+        run: where checkpoints go, and may be found.
+        history: the CSV file of the epochs so far.
+        stopper: Keras' EarlyStopping, or None.
+        seconds: gives the time that training took so far.
+    """
+    keras = import_keras()
+    working = run.path / "working"
+    shutil.rmtree(working, ignore_errors=True)
+
+    class Checkpoint(keras.callbacks.BackupAndRestore):  # type: ignore[misc]  # Keras has no types
+        def on_train_begin(self, logs: Any = None) -> None:
+            folder = run.find(NAME)
+            if folder is not None:
+                shutil.copytree(folder, working)
+            super().on_train_begin(logs)
+            if folder is not None:
+                self._restore(folder)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if logs and not math.isfinite(logs["loss"]):
+                return
+            super().on_epoch_end(epoch, logs)
+            run.commit(NAME, lambda staging: self._fill(staging, epoch + 1))
+
+        def _fill(self, staging: Path, epochs: int) -> None:
+            for path in working.iterdir():
+                if path.suffix in (".h5", ".json") and path.name != _STATE:
+                    shutil.copyfile(path, staging / path.name)
+            shutil.copyfile(history, staging / history.name)
+            state: dict[str, Any] = {
+                "epochs": epochs,
+                "seconds": seconds(),
+                "stopped": bool(self.model.stop_training),
+            }
+            arrays = {f"generator_{at}": np.asarray(g.state) for at, g in enumerate(_generators(self.model))}
+            if stopper is not None:
+                state["stopper"] = {
+                    "wait": stopper.wait,
+                    "best": float(stopper.best),
+                    "best_epoch": stopper.best_epoch,
+                }
+                arrays |= {f"best_{at}": value for at, value in enumerate(stopper.best_weights or [])}
+            (staging / _STATE).write_text(json.dumps(state), encoding="utf-8")
+            np.savez(staging / _ARRAYS, **arrays)  # type: ignore[arg-type]  # its stub takes any array for allow_pickle
+
+        def _restore(self, folder: Path) -> None:
+            state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            with np.load(folder / _ARRAYS) as arrays:
+                for at, generator in enumerate(_generators(self.model)):
+                    generator.state.assign(arrays[f"generator_{at}"])
+                if stopper is not None:
+                    for name, value in state["stopper"].items():
+                        setattr(stopper, name, value)
+                    best = sum(name.startswith("best_") for name in arrays)
+                    stopper.best_weights = [arrays[f"best_{at}"] for at in range(best)]
+
+    return Checkpoint(str(working), delete_checkpoint=False)
+
+
+def _generators(model: Any) -> list[Any]:
+    return [layer.seed_generator for layer in model.layers if getattr(layer, "seed_generator", None) is not None]
