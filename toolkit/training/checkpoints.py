@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Done", "checkpoint_callback", "done_so_far"]
 
 NAME = "epoch"
-_STATE, _ARRAYS, _METADATA = "state.json", "state.npz", "training_metadata.json"
+_STATE, _ARRAYS = "state.json", "state.npz"
+_KERAS = ("latest.weights.h5", "training_metadata.json")  # what BackupAndRestore writes and reads
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def checkpoint_callback(run: RunFolder, history: Path, stopper: Any, seconds: Ca
         def on_train_begin(self, logs: Any = None) -> None:
             folder = run.find(NAME)
             if folder is not None:
-                shutil.copytree(folder, working)
+                working.mkdir()
+                for name in _KERAS:
+                    shutil.copyfile(folder / name, working / name)
             super().on_train_begin(logs)
             if folder is not None:
                 self._restore(folder)
@@ -87,10 +90,8 @@ def checkpoint_callback(run: RunFolder, history: Path, stopper: Any, seconds: Ca
             run.commit(NAME, lambda staging: self._fill(staging, epoch + 1))
 
         def _fill(self, staging: Path, epochs: int) -> None:
-            for path in working.iterdir():
-                if path.suffix in (".h5", ".json") and path.name != _STATE:
-                    shutil.copyfile(path, staging / path.name)
-            shutil.copyfile(history, staging / history.name)
+            for path in (*(working / name for name in _KERAS), history):
+                shutil.copyfile(path, staging / path.name)
             state: dict[str, Any] = {
                 "epochs": epochs,
                 "seconds": seconds(),

@@ -99,7 +99,7 @@ def _trained(
     seconds = time.perf_counter() - start
 
     def fill(folder: Path) -> None:
-        teacher.save(folder / "teacher.keras", include_optimizer=False)
+        teacher.save(folder / "teacher.keras")
         (folder / "state.json").write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
 
     if run:

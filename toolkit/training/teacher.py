@@ -108,7 +108,10 @@ def train_teacher(recipe: TeacherRecipe, data: FashionMnist, seed: int, network:
         callbacks=[keras.callbacks.TerminateOnNaN(), keras.callbacks.LambdaCallback(on_epoch_end=report)],
     )
     check_finite(latest, int(latest["epoch"]), recipe.learning_rate, network)
-    return model
+    # Without the optimizer, whose state nobody needs any more.
+    trained = keras.Model.from_config(model.get_config())
+    trained.set_weights(model.get_weights())
+    return trained
 
 
 def open_teacher(path: Path) -> Any:
