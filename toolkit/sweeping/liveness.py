@@ -39,7 +39,7 @@ def is_alive(process: dict[str, Any], beat: float, now: float) -> bool:
 
 @contextmanager
 def beating(beat: Callable[[float], None], every: float = BEAT) -> Iterator[None]:
-    """Gives signs of life from a thread until the block ends: seconds since the epoch, at once and then every so often."""
+    """Gives signs of life from a thread until the block ends: the time, in seconds since the epoch."""
     ended = threading.Event()
 
     def run() -> None:

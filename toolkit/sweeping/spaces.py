@@ -6,7 +6,6 @@ single value is taken by every trial. Values are handled as the texts that ``--s
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -57,7 +56,7 @@ class Space:
         """The space as the command line takes it; the same space always gives the same text."""
         if self.choices:
             return "|".join(self.choices)
-        low, high = (str(int(end)) if self.kind == "int" else repr(end) for end in (self.low, self.high))
+        low, high = (f"{end:g}" if float(f"{end:g}") == end else repr(end) for end in (self.low, self.high))
         return f"{'log:' if self.log else ''}{low}..{high}"
 
     @property
@@ -174,7 +173,7 @@ def _kind_of(field: str) -> str:
 
     # The recipe's name and purpose are no settings.
     hints = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in ("name", "purpose")}
-    hints |= {f"teacher.{entry.name}": get_type_hints(TeacherRecipe)[entry.name] for entry in dataclasses.fields(TeacherRecipe)}
+    hints |= {f"teacher.{name}": hint for name, hint in get_type_hints(TeacherRecipe).items()}
     if field not in hints:
         raise UsageError(f"--search names the unknown field {field!r}, expected one of {', '.join(hints)}")
     kinds = {int: "int", float: "float", bool: "bool", tuple[int, ...]: "sizes", tuple[str, ...]: "names"}
@@ -182,12 +181,12 @@ def _kind_of(field: str) -> str:
 
 
 def _range(field: str, kind: str, low: str, high: str, *, log: bool) -> Space:
-    ends = [_number(field, kind, end) for end in (low, high)]
-    if not ends[0] < ends[1]:
+    least, most = _number(field, kind, low), _number(field, kind, high)
+    if not least < most:
         raise UsageError(f"--search {field} is {low}..{high}, expected the smaller end first")
-    if log and ends[0] <= 0:
+    if log and least <= 0:
         raise UsageError(f"--search {field} is log:{low}..{high}, expected ends above 0: 0 has no order of magnitude")
-    return Space(field, kind, (), *ends, log=log)
+    return Space(field, kind, low=least, high=most, log=log)
 
 
 def _number(field: str, kind: str, text: str) -> float:

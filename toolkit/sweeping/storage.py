@@ -50,7 +50,9 @@ def open_storage(where: str) -> Any:
             return optuna.storages.RDBStorage(where)
     path = Path(where).absolute()
     if path.is_dir():
-        raise UsageError(f"--storage {where} is a folder, expected a file or a database URL; give {path / 'study.journal'}")
+        raise UsageError(
+            f"--storage {where} is a folder, expected a file or a database URL; give {path / 'study.journal'}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     # The other kind of lock is a link whose target must exist to tell when a lock was left by a kill; on machines that
     # know the folder by different names it does not.
@@ -77,10 +79,19 @@ def storage_errors(where: str) -> Iterator[None]:
         yield
     except ToolkitError:
         raise
-    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
+    except ImportError as error:
+        raise MissingError(
+            f"--storage {shown(where)} needs a database driver that is not installed ({error.__cause__ or error}); "
+            "install it, or give a file"
+        ) from error
+    except (
+        optuna.exceptions.StorageInternalError,
+        sqlalchemy.exc.OperationalError,
+        sqlalchemy.exc.InterfaceError,
+    ) as error:
         raise StorageError(
-            f"the study's storage {shown(where)} cannot be used ({_first_line(error.__cause__ or error)}); see that it is "
-            "there, then give the same command again"
+            f"the study's storage {shown(where)} cannot be used ({_first_line(error.__cause__ or error)}); see that it "
+            "is there, then give the same command again"
         ) from error
     except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
         raise UsageError(

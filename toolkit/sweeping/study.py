@@ -1,4 +1,4 @@
-"""The study: opened, told from others of its name, with Optuna's sampler and pruner; dead trials are given to others."""
+"""The study: begun or joined, with Optuna's sampler and pruner; trials whose process ended are given to others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.errors import UsageError
-from toolkit.sweeping.liveness import is_alive
+from toolkit.sweeping.liveness import GRACE, is_alive
 from toolkit.sweeping.storage import open_storage, shown, storage_errors
 from toolkit.sweeping.trials import BEAT, DEATHS, INDEX, OUTCOME, PROCESS, RETRY_OF
 
@@ -26,7 +26,6 @@ __all__ = ["STARTUP", "index_of", "open_study", "plan_again", "replace_dead"]
 STARTUP = 5  # trials that run to their end before others are held against them
 _IDENTITY = "toolkit sweep"
 _MOST_DEATHS = 2  # settings that end the process twice are not tried a third time
-_UNKNOWN_GRACE = 86_400.0  # seconds, where a process was ended between asking for a trial and signing it
 
 
 def open_study(where: str, name: str, identity: dict[str, Any], seed: int, steps: int) -> Study:
@@ -62,14 +61,14 @@ def open_study(where: str, name: str, identity: dict[str, Any], seed: int, steps
         earlier = study.user_attrs.get(_IDENTITY)
         if earlier is None:
             if study.get_trials(deepcopy=False):
-                raise UsageError(f"the study {name!r} in {shown(where)} is none of toolkit sweep's; give another --name")
+                raise UsageError(f"the study {name!r} in {shown(where)} is not toolkit sweep's; give another --name")
             study.set_user_attr(_IDENTITY, identity)
             earlier = study.user_attrs[_IDENTITY]
     # As JSON gives it back: tuples are lists there.
     if changed := _difference(earlier, json.loads(json.dumps(identity))):
         raise UsageError(
-            f"the study {name!r} in {shown(where)} was begun with {changed}; give the same settings to go on with it, or "
-            "another --name"
+            f"the study {name!r} in {shown(where)} was begun with {changed}; give the same settings to go on with it, "
+            "or another --name"
         )
     return study
 
@@ -86,9 +85,9 @@ def replace_dead(study: Study, note: Note) -> None:
         said = trial.user_attrs
         if PROCESS in said:
             alive = is_alive(said[PROCESS], said.get(BEAT, 0.0), time.time())
-        else:
+        else:  # its process was ended between asking for it and signing it, or is about to sign
             begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-            alive = time.time() - begun < _UNKNOWN_GRACE
+            alive = time.time() - begun < GRACE
         if alive:
             continue
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):  # another process was quicker
@@ -125,7 +124,7 @@ def index_of(study: Study, trial: FrozenTrial) -> int:
     if INDEX in trial.user_attrs:
         return int(trial.user_attrs[INDEX])
     earlier = study.get_trials(deepcopy=False)[: trial.number]
-    extra = sum(RETRY_OF in one.user_attrs or one.user_attrs.get(OUTCOME) == "repeated" for one in earlier)
+    extra: int = sum(RETRY_OF in one.user_attrs or one.user_attrs.get(OUTCOME) == "repeated" for one in earlier)
     return trial.number - extra
 
 
@@ -152,9 +151,7 @@ def _sampler(seed: int) -> BaseSampler:
         def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
             return self._tpe.sample_relative(study, trial, search_space)
 
-        def sample_independent(
-            self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
-        ) -> Any:
+        def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
             return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 
     return SeededSampler()
