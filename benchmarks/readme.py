@@ -154,19 +154,20 @@ def training() -> str:
         if any(m["own_teachers"] is False for m in e["models"])
     ]
     epochs = report["speed"]["median_seconds"]
-    text = f"Means, least and most. int8 has one weight scale an output channel. {'; '.join(shared) + '. ' if shared else ''}"
+    text = "Means, least and most. int8 has one weight scale an output channel. "
+    text += f"{'; '.join(shared)}. " if shared else ""
     if "notebook" in report["recipes"]:
         models = report["recipes"]["notebook"]["models"]
         reached, best = (
             sum(model[key] for model in models) / len(models) for key in ("train_accuracy", "best_validation_accuracy")
         )
         text += (
-            f"`notebook` reaches a training accuracy of {reached:.2%} and at best {best:.2%} on validation, on average; the "
-            "notebook printed 95.84 % and 89.56 %. "
+            f"`notebook` reaches a training accuracy of {reached:.2%} and at best {best:.2%} on validation, on "
+            "average; the notebook printed 95.84 % and 89.56 %. "
         )
     return (
-        f"{_table(columns, rows)}\n\n{text}An epoch of `{report['speed']['recipe']}` takes {epochs:.2f} s (median, 55,000 "
-        f"images).\n\n{machine(report['host'])}, `make training`."
+        f"{_table(columns, rows)}\n\n{text}An epoch of `{report['speed']['recipe']}` takes {epochs:.2f} s (median, "
+        f"55,000 images).\n\n{machine(report['host'])}, `make training`."
     )
 
 

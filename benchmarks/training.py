@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,13 @@ def speed() -> dict[str, Any]:
     """Seconds an epoch of the default recipe, from the times at which epochs end, without the first (it compiles)."""
     from toolkit.data import load
     from toolkit.training.fit import train
-    from toolkit.training.recipes import RECIPES as named
+    from toolkit.training.recipes import RECIPES as NAMED
 
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        recipe = named["default"].override(epochs=SPEED_EPOCHS)
+        recipe = NAMED["default"].override(epochs=SPEED_EPOCHS)
         train(recipe, load(), 1, Path(folder), lambda _: ends.append(time.perf_counter()))
-    epochs = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    epochs = [after - before for before, after in pairwise(ends)]
     return {"recipe": "default", "epochs": epochs, "median_seconds": statistics.median(epochs)}
 
 

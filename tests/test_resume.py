@@ -101,7 +101,7 @@ def test_resumed_weights_are_bit_equal(recipe: Recipe, few: FashionMnist, tmp_pa
         assert not (tmp_path / "pulled").exists()
     seen: list[Epoch] = []
     run(tmp_path / "pulled", recipe, few, seen.append, resume=True)
-    assert [(epoch.number, epoch.network) for epoch in seen][0] == (4, "")
+    assert (seen[0].number, seen[0].network) == (4, "")
     assert same(tmp_path / "whole", tmp_path / "pulled")
     assert not run_folder_of(tmp_path / "pulled").exists()
     whole, pulled = (json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("whole", "pulled"))
@@ -195,7 +195,9 @@ def test_a_damaged_checkpoint_is_refused(pulled: Path, few: FashionMnist) -> Non
         run(pulled, MUON, few, resume=True)
 
 
-def test_a_checkpoint_that_was_cut_between_its_renames_is_found(pulled: Path, few: FashionMnist, tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_cut_between_its_renames_is_found(
+    pulled: Path, few: FashionMnist, tmp_path: Path
+) -> None:
     run(tmp_path / "whole", MUON, few)
     folder = run_folder_of(pulled) / "seed-1"
     (folder / "epoch").rename(folder / "epoch.earlier")
@@ -225,7 +227,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(few: FashionMnist, tmp_path: P
         return copyfile(source, target, **options)
 
     monkeypatch.setattr("toolkit.training.checkpoints.shutil.copyfile", full)
-    with pytest.raises(StorageError, match="No space left.*--resume"):
+    with pytest.raises(StorageError, match=r"No space left.*--resume"):
         run(tmp_path / "mine", MUON, few)
     monkeypatch.undo()
     assert not (tmp_path / "mine").exists()

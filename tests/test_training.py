@@ -142,7 +142,7 @@ def test_a_diverging_run_says_so(few: FashionMnist, tmp_path: Path) -> None:
 
 def test_a_diverging_teacher_is_named(few: FashionMnist, tmp_path: Path) -> None:
     wild = dataclasses.replace(SMALL_TEACHER, learning_rate=1e9, epochs=3)
-    with pytest.raises(DivergedError, match="teacher 1 of 2 diverged.*lower the learning rate"):
+    with pytest.raises(DivergedError, match=r"teacher 1 of 2 diverged.*lower the learning rate"):
         _train(dataclasses.replace(PLAIN, teacher=wild), few, tmp_path / "run")
 
 

@@ -58,7 +58,7 @@ def test_an_epoch_holds_every_image_once() -> None:
     for epoch in range(2):
         found = np.concatenate([x for x, _ in batches(range(epoch, epoch + 1), augmentation=Augmentation())])
         labels = np.concatenate([y for _, y in batches(range(epoch, epoch + 1), augmentation=Augmentation())])
-        places = [int(np.flatnonzero((IMAGES == np.round(x * 255)).all(axis=(1, 2)))[0]) for x in found]
+        places = [int(np.flatnonzero((np.round(x * 255) == IMAGES).all(axis=(1, 2)))[0]) for x in found]
         assert sorted(places) == list(range(50))
         assert np.array_equal(labels.argmax(axis=1), LABELS[places])
         assert found.dtype == np.float32
@@ -145,7 +145,8 @@ def test_the_loss_of_distillation_is_hintons(temperature: float) -> None:
 
     def cross_entropy(targets: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float64]:
         wide = values.astype(np.float64)
-        return -(targets * (wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))).sum(axis=1)
+        found: NDArray[np.float64] = -(targets * (wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))).sum(axis=1)
+        return found
 
     loss = distillation(0.3, temperature)
     expected = 0.7 * cross_entropy(label, logits) + 0.3 * temperature**2 * cross_entropy(soft, logits / temperature)

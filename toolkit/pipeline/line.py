@@ -51,7 +51,7 @@ def train_artifact(
         manifest, _ = train_staged(staging, output, plan, data, on_epoch, note, step)
         manifest.write(staging)
     shutil.rmtree(run_folder_of(output), ignore_errors=True)
-    assert manifest.training is not None  # noqa: S101 - it was trained just now
+    assert manifest.training is not None
     return manifest, manifest.training
 
 

@@ -128,9 +128,7 @@ def _seed(
             seed=seed,
             data=f"Fashion-MNIST, first 5,000 training images for validation ({data.source})",
             **{
-                field.name: getattr(result, field.name)
-                for field in dataclasses.fields(result)
-                if field.name != "model"
+                field.name: getattr(result, field.name) for field in dataclasses.fields(result) if field.name != "model"
             },
         )
         (working / "record.json").write_text(json.dumps(dataclasses.asdict(record)), encoding="utf-8")

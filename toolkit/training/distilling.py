@@ -90,7 +90,7 @@ def _trained(
     recipe: Recipe, data: FashionMnist, seed: int, number: int, on_epoch: OnEpoch, run: RunFolder | None
 ) -> tuple[Any, float]:
     """A teacher and the seconds that it took, from the run folder if it has one."""
-    assert recipe.teacher is not None  # noqa: S101 - the caller asked
+    assert recipe.teacher is not None
     name = f"teacher-{number}"
     if run and (found := run.find(name)):
         return load_keras(found / "teacher.keras"), json.loads((found / "state.json").read_text())["seconds"]

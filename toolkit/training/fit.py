@@ -141,6 +141,7 @@ def train(
     )
     model.fit(
         batches,
+        shuffle=False,  # they come in an order of their own
         epochs=last,
         steps_per_epoch=steps,
         validation_data=validation_rows(data),

@@ -84,7 +84,9 @@ def training_batches(
 
     def epoch_of(epoch: Any) -> Any:
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=tf.stack([ordering, epoch]))
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=count >= batch_size and whole)
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(
+            batch_size, drop_remainder=count >= batch_size and whole
+        )
         return tf.data.Dataset.zip((batches, tf.data.Dataset.range(epoch * steps, (epoch + 1) * steps)))
 
     def batch_of(chosen: Any, step: Any) -> tuple[Any, Any]:

@@ -67,9 +67,9 @@ def build_mlp(recipe: Recipe, mean: float, deviation: float) -> Any:
 def fold(trained: Any, recipe: Recipe) -> Any:
     """The plain network that computes what the trained one does, its normalizations folded into the Dense weights.
 
-    A normalization after a Dense layer gives ``(x W + b - mean) g + beta`` with ``g = gamma / sqrt(variance + epsilon)``,
-    which is a Dense layer with weights ``W g``; one of the pixels, ``(x - m) / s``, goes into the first layer's weights
-    ``W / s`` and its bias. Computed in float64, rounded once.
+    A normalization after a Dense layer gives ``(x W + b - mean) g + beta`` with ``g = gamma / sqrt(variance +
+    epsilon)``, which is a Dense layer with weights ``W g``; one of the pixels, ``(x - m) / s``, goes into the first
+    layer's weights ``W / s`` and its bias. Computed in float64, rounded once.
     """
     layers = {layer.name: layer for layer in trained.layers}
     plain = build_plain(recipe.hidden)

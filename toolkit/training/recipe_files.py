@@ -68,8 +68,8 @@ def recipe_from_json(raw: object, where: str) -> Recipe:
     fields = dict(raw)
     if (version := fields.pop("format", None)) != RECIPE_FORMAT:
         raise UsageError(
-            f"the recipe in {where} has format {version!r}, this version reads {RECIPE_FORMAT}; train by a named recipe "
-            f"({', '.join(RECIPES)}), or with the toolkit version that wrote it"
+            f"the recipe in {where} has format {version!r}, this version reads {RECIPE_FORMAT}; train by a named "
+            f"recipe ({', '.join(RECIPES)}), or with the toolkit version that wrote it"
         )
     if (teacher := fields.get("teacher")) is not None:
         if not isinstance(teacher, dict):

@@ -26,9 +26,9 @@ MAX_EPOCHS, MAX_BATCH, MAX_SHIFT, MAX_TEACHERS = 100_000, 55_000, 4, 16
 class TeacherRecipe:
     """How the toolkit trains the convolutional networks whose answers a student learns from.
 
-    The network, by `toolkit.training.teacher.build_teacher`: 2x2 blocks of pixels to channels, convolution, convolution,
-    pooling, residual block, convolution, pooling, residual block, global maximum, 10 values. It is trained with SGD,
-    Nesterov momentum 0.9, a warm-up over a fifth of all steps and a cosine to zero.
+    The network, by `toolkit.training.teacher.build_teacher`: 2x2 blocks of pixels to channels, convolution,
+    convolution, pooling, residual block, convolution, pooling, residual block, global maximum, 10 values. It is trained
+    with SGD, Nesterov momentum 0.9, a warm-up over a fifth of all steps and a cosine to zero.
 
     Attributes:
         count: teachers, each with a seed of its own, whose probabilities are averaged.
@@ -36,7 +36,7 @@ class TeacherRecipe:
         epochs: passes of each teacher.
         batch_size: images a step.
         learning_rate: at its highest.
-        weight_decay: L2 penalty on all kernels, as SGD's own decay: that share of a weight joins its gradient.
+        weight_decay: decoupled decay of the kernels: that share of a weight, times the learning rate, goes each step.
         shift: augmentation: pixels, at most, in each direction.
         erase: augmentation: share of images of which a random rectangle is erased (Zhong et al. 2017).
         label_smoothing: share of each label that is spread over all classes.
@@ -49,7 +49,7 @@ class TeacherRecipe:
     epochs: int = 8
     batch_size: int = 256
     learning_rate: float = 0.1
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-3
     shift: int = 2
     erase: float = 0.3
     label_smoothing: float = 0.0
@@ -218,7 +218,8 @@ class Recipe:
         if optimizer != self.optimizer and optimizer in USUAL_RATES:
             changed.setdefault("learning_rate", USUAL_RATES[str(optimizer)])
         epochs = changed.get("epochs", self.epochs)
-        if changed.get("schedule", self.schedule) != "cosine" or (isinstance(epochs, int) and epochs <= self.warmup_epochs):
+        too_short = isinstance(epochs, int) and epochs <= self.warmup_epochs
+        if too_short or changed.get("schedule", self.schedule) != "cosine":
             changed.setdefault("warmup_epochs", 0)
         if changed.get("early_stopping"):
             changed.setdefault("weight_average", 0.0)

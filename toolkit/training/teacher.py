@@ -100,6 +100,7 @@ def train_teacher(recipe: TeacherRecipe, data: FashionMnist, seed: int, network:
     )
     model.fit(
         batches,
+        shuffle=False,  # they come in an order of their own
         epochs=recipe.epochs,
         steps_per_epoch=steps,
         validation_data=validation_rows(data),
