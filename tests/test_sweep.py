@@ -193,8 +193,8 @@ def test_two_processes_share_the_trials_of_one_study(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_a_killed_sweep_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    whole = run(settings(tmp_path / "whole", trials=14))
-    killed = process(tmp_path / "study.journal", 14, 0.2)
+    whole = run(settings(tmp_path / "whole", trials=12))
+    killed = process(tmp_path / "study.journal", 12, 0.1)
     assert killed.stdout is not None
     for line in killed.stdout:
         if line == "trial 3 epoch 2\n":
@@ -202,7 +202,7 @@ def test_a_killed_sweep_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> No
     killed.kill()
     killed.communicate()
     lines: list[str] = []
-    report = run(settings(tmp_path, trials=14), lines)
+    report = run(settings(tmp_path, trials=12), lines)
     assert "trial 3 was not finished: its process ended; its settings are tried again" in lines
     assert [(row.number, row.outcome) for row in report.trials if not row.counted] == [(3, "died")]
     assert tried(report) == tried(whole)

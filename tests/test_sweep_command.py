@@ -50,15 +50,15 @@ def test_diverged_stopped_and_finished_by_real_training(
 
     from toolkit.training.fit import train
 
-    bad = lambda trial: trial.params["learning_rate"] == 1e-6  # noqa: E731 - what a pruner would find out
+    bad = lambda trial: trial.params["learning_rate"] == "1e-06"  # noqa: E731 - what a pruner would find out
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", bad)
-    report = sweep(real(tmp_path, "learning_rate=0.1|1e-6|1e9|0.05"), few, listener())
+    report = sweep(real(tmp_path, "learning_rate=0.1|1e-6|1e30|0.05"), few, listener())
     found = {row.settings["learning_rate"]: row for row in report.trials}
     assert {rate: row.outcome for rate, row in found.items()} == {
         "0.1": "finished",
         "0.05": "finished",
         "1e-06": "pruned",
-        "1000000000.0": "diverged",
+        "1e+30": "diverged",
     }
     assert (found["1e-06"].epochs_run, found["0.1"].epochs_run) == (1, 3)
     assert report.best is not None
