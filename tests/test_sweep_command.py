@@ -154,8 +154,9 @@ def test_settings_that_make_no_sense_end_the_command(tmp_path: Path) -> None:
 
 def test_nothing_but_diverged_trials_is_a_failure(tmp_path: Path) -> None:
     arguments = ["--epochs", 2, "--search", "learning_rate=1e20|1e22", "--search", "optimizer=sgd", "--apply"]
-    finished = toolkit("sweep", "-o", tmp_path, *arguments, tmp_path / "recipe.json")
+    finished = toolkit("sweep", "-o", tmp_path, *arguments, tmp_path / "recipe.json", "--json")
     assert finished.code == 1, finished.err
+    assert json.loads(finished.out)["counts"] == {"diverged": 2}
     assert "no trial was trained to its end" in finished.error_line
     assert not (tmp_path / "recipe.json").exists()
 

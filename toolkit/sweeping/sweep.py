@@ -131,7 +131,7 @@ def sweep(settings: SweepSettings, data: FashionMnist, listener: Listener) -> Sw
     }
     study = open_study(settings.storage, settings.name, identity, settings.seed, settings.steps)
     run = _Run(study, settings, data, listener, Teachers(settings.folder, data, digest, settings.seed))
-    with storage_errors(settings.storage), _without_retracing_notes():
+    with storage_errors(settings.storage), _quiet():
         run.until_enough()
         return run.report()
 
@@ -315,15 +315,19 @@ def _beat(trial: Trial, now: float) -> None:
 
 
 @contextmanager
-def _without_retracing_notes() -> Iterator[None]:
-    """TensorFlow warns that functions are traced again and again, as they must be for one model after another."""
+def _quiet() -> Iterator[None]:
+    """Holds back TensorFlow's warnings that one model after another is traced, and what Keras prints of divergence."""
+    config = import_keras().config
     logger = logging.getLogger("tensorflow")
-    level = logger.level
+    level, printing = logger.level, config.is_interactive_logging_enabled()
     logger.setLevel(logging.ERROR)
+    config.disable_interactive_logging()
     try:
         yield
     finally:
         logger.setLevel(level)
+        if printing:
+            config.enable_interactive_logging()
 
 
 @contextmanager
