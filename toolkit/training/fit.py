@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.artifact import HISTORY, KERAS
 from toolkit.errors import ModelError
-from toolkit.keras_model import import_keras
+from toolkit.keras_model import import_keras, import_tensorflow
 from toolkit.progress import silent_step
 from toolkit.training.augmentation import Augmentation
 from toolkit.training.checkpoints import checkpoint_callback, done_so_far
@@ -96,9 +96,7 @@ def train(
         CorruptArtifactError: a checkpoint is damaged.
     """
     keras = import_keras()
-    import tensorflow as tf
-
-    tf.config.experimental.enable_op_determinism()
+    import_tensorflow().config.experimental.enable_op_determinism()
     clock = time.perf_counter
     start = clock()
     taught = teach(recipe, data, seed, on_epoch, run, step) if recipe.distills else None
@@ -135,16 +133,21 @@ def train(
         whole=recipe.batch_norm,
         label_smoothing=recipe.label_smoothing,
     )
-    model.fit(
-        batches,
-        shuffle=False,  # they come in an order of their own
-        epochs=last,
-        steps_per_epoch=steps,
-        validation_data=validation_rows(data),
-        validation_batch_size=VALIDATION_BATCH,
-        verbose=0,
-        callbacks=callbacks,
-    )
+    try:
+        model.fit(
+            batches,
+            shuffle=False,  # they come in an order of their own
+            epochs=last,
+            steps_per_epoch=steps,
+            validation_data=validation_rows(data),
+            validation_batch_size=VALIDATION_BATCH,
+            verbose=0,
+            callbacks=callbacks,
+        )
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.CSVLogger):
+                callback.on_train_end()  # an interrupted fit leaves the file open
     seconds = before + clock() - start
     rows = read_history(folder / HISTORY)
     check_finite(rows[-1], len(rows), recipe.learning_rate)
@@ -199,11 +202,9 @@ def _validated(plain: Any, trained: Any, data: FashionMnist) -> float:
     Raises:
         ModelError: folding changed a probability by more than rounding does.
     """
-    import tensorflow as tf
-
     images = scaled(data.validation_images)
     answers = plain.predict_on_batch(images)
-    before = tf.nn.softmax(trained.predict_on_batch(images)).numpy()
+    before = import_tensorflow().nn.softmax(trained.predict_on_batch(images)).numpy()
     if not (difference := float(np.abs(answers - before).max())) <= FOLDING_TOLERANCE:
         raise ModelError(
             f"folding the normalizations into the weights changed a probability by {difference:.2g}, expected at most "
