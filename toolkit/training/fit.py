@@ -163,7 +163,7 @@ def train(
         train_accuracy=kept["accuracy"],
         validation_accuracy=_validated(plain, model, data),
         validation_loss=kept["val_loss"],
-        best_validation_accuracy=max(row["val_accuracy"] for row in rows),
+        best_validation_accuracy=round(max(row["val_accuracy"] for row in rows), 6),
         teacher_accuracy=taught.accuracy if taught else None,
     )
 
