@@ -214,10 +214,9 @@ def test_a_damaged_checkpoint_is_refused(pulled: Path, few: FashionMnist) -> Non
         run(pulled, MUON, few, resume=True)
 
 
-def test_a_checkpoint_that_was_cut_between_its_renames_is_found(
-    pulled: Path, few: FashionMnist, tmp_path: Path
+def test_a_checkpoint_cut_between_its_renames_is_found(
+    pulled: Path, few: FashionMnist, wholes: Callable[[Recipe], Path]
 ) -> None:
-    run(tmp_path / "whole", MUON, few)
     folder = run_folder_of(pulled) / "seed-1"
     (folder / "epoch").rename(folder / "epoch.earlier")
     (folder / "epoch.new-0123abcd").mkdir()
