@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
+from toolkit.keras_model import import_tensorflow
 
 __all__ = ["Augmentation", "Drawn", "augment", "draw", "view_of"]
+
+tf = import_tensorflow()
 
 SIDE = 28
 

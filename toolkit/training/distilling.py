@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
-from toolkit.keras_model import load_keras
+from toolkit.keras_model import import_tensorflow, load_keras
 from toolkit.training.augmentation import Augmentation, view_of
 from toolkit.training.inputs import CLASSES, scaled
 from toolkit.training.teacher import open_teacher, train_teacher
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from toolkit.training.run_folder import RunFolder
 
 __all__ = ["Taught", "soft_targets", "teach"]
+
+tf = import_tensorflow()
 
 BATCH = 2500
 

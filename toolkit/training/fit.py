@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.artifact import HISTORY, KERAS
 from toolkit.errors import ModelError
-from toolkit.keras_model import import_keras
+from toolkit.keras_model import import_keras, import_tensorflow
 from toolkit.progress import silent_step
 from toolkit.training.augmentation import Augmentation
 from toolkit.training.checkpoints import checkpoint_callback, done_so_far
@@ -99,9 +99,7 @@ def train(
         CorruptArtifactError: a checkpoint is damaged.
     """
     keras = import_keras()
-    import tensorflow as tf
-
-    tf.config.experimental.enable_op_determinism()
+    import_tensorflow().config.experimental.enable_op_determinism()
     clock = time.perf_counter
     start = clock()
     if taught is None and recipe.distills:
@@ -139,16 +137,21 @@ def train(
         whole=recipe.batch_norm,
         label_smoothing=recipe.label_smoothing,
     )
-    model.fit(
-        batches,
-        shuffle=False,  # they come in an order of their own
-        epochs=last,
-        steps_per_epoch=steps,
-        validation_data=validation_rows(data),
-        validation_batch_size=VALIDATION_BATCH,
-        verbose=0,
-        callbacks=callbacks,
-    )
+    try:
+        model.fit(
+            batches,
+            shuffle=False,  # they come in an order of their own
+            epochs=last,
+            steps_per_epoch=steps,
+            validation_data=validation_rows(data),
+            validation_batch_size=VALIDATION_BATCH,
+            verbose=0,
+            callbacks=callbacks,
+        )
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.CSVLogger):
+                callback.on_train_end()  # an interrupted fit leaves the file open
     seconds = before + clock() - start
     rows = read_history(folder / HISTORY)
     check_finite(rows[-1], len(rows), recipe.learning_rate)
@@ -164,7 +167,7 @@ def train(
         train_accuracy=kept["accuracy"],
         validation_accuracy=_validated(plain, model, data),
         validation_loss=kept["val_loss"],
-        best_validation_accuracy=max(row["val_accuracy"] for row in rows),
+        best_validation_accuracy=round(max(row["val_accuracy"] for row in rows), 6),
         teacher_accuracy=taught.accuracy if taught else None,
     )
 
@@ -203,11 +206,9 @@ def _validated(plain: Any, trained: Any, data: FashionMnist) -> float:
     Raises:
         ModelError: folding changed a probability by more than rounding does.
     """
-    import tensorflow as tf
-
     images = scaled(data.validation_images)
     answers = plain.predict_on_batch(images)
-    before = tf.nn.softmax(trained.predict_on_batch(images)).numpy()
+    before = import_tensorflow().nn.softmax(trained.predict_on_batch(images)).numpy()
     if not (difference := float(np.abs(answers - before).max())) <= FOLDING_TOLERANCE:
         raise ModelError(
             f"folding the normalizations into the weights changed a probability by {difference:.2g}, expected at most "

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
+from toolkit.keras_model import import_tensorflow
 from toolkit.training.augmentation import augment, draw
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from toolkit.training.augmentation import Augmentation
 
 __all__ = ["CLASSES", "VALIDATION_BATCH", "Inputs", "scaled", "steps_in", "training_batches", "validation_rows"]
+
+tf = import_tensorflow()
 
 CLASSES = 10
 VALIDATION_BATCH = 2500

@@ -66,7 +66,7 @@ def recipe_from_json(raw: object, where: str) -> Recipe:
     if not isinstance(raw, dict):
         raise UsageError(f"the recipe in {where} is {type(raw).__name__}, expected an object with its fields")
     fields = dict(raw)
-    if (version := fields.pop("format", None)) != RECIPE_FORMAT:
+    if (version := fields.pop("format", RECIPE_FORMAT)) != RECIPE_FORMAT:
         raise UsageError(
             f"the recipe in {where} has format {version!r}, this version reads {RECIPE_FORMAT}; train by a named "
             f"recipe ({', '.join(RECIPES)}), or with the toolkit version that wrote it"
