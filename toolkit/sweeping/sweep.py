@@ -246,7 +246,7 @@ class _Run:
         from toolkit.training.fit import train
 
         seed = self._settings.seed
-        with tempfile.TemporaryDirectory(prefix="toolkit-sweep-") as folder, _forgotten():
+        with tempfile.TemporaryDirectory(prefix="toolkit-sweep-") as folder, _keras_session():
             taught = self._teachers.of(recipe, told.epoch, self._listener.step)
             result = train(recipe, self._data, seed, Path(folder), told.epoch, step=self._listener.step, taught=taught)
         trial.set_user_attr(trials.LOSS, result.validation_loss)
@@ -316,27 +316,25 @@ def _beat(trial: Trial, now: float) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back TensorFlow's warnings that one model after another is traced, and what Keras prints of divergence."""
-    config = import_keras().config
+    """Holds back TensorFlow's warnings that functions are traced again and again, as each model's must be."""
     logger = logging.getLogger("tensorflow")
-    level, printing = logger.level, config.is_interactive_logging_enabled()
+    level = logger.level
     logger.setLevel(logging.ERROR)
-    config.disable_interactive_logging()
     try:
         yield
     finally:
         logger.setLevel(level)
-        if printing:
-            config.enable_interactive_logging()
 
 
 @contextmanager
-def _forgotten() -> Iterator[None]:
-    """Afterwards Keras holds nothing of the models that were made in the block."""
+def _keras_session() -> Iterator[None]:
+    """A block in which Keras prints nothing, and after which it holds nothing of the models made there."""
+    keras = import_keras()
+    keras.config.disable_interactive_logging()  # else it tells stdout of a loss that is no number
     try:
         yield
     finally:
-        import_keras().utils.clear_session()
+        keras.utils.clear_session()  # this sets the printing back too
 
 
 def _parameters(hidden: tuple[int, ...]) -> int:
