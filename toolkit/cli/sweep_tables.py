@@ -100,7 +100,7 @@ def print_sweep(report: SweepReport) -> None:
     ]
     ended = ", ".join(f"{count} {outcome}" for outcome, count in counts(report.trials).items())
     title = (
-        f"Sweep {report.study}: {report.counted} trials ({ended}); accuracy on {report.validation_images:,} validation "
+        f"Sweep {report.study!r}: {report.counted} trials ({ended}); accuracy on {report.validation_images:,} validation "
         "images"
     )
     print_table(title, columns, rows)
