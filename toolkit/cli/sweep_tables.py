@@ -100,8 +100,8 @@ def print_sweep(report: SweepReport) -> None:
     ]
     ended = ", ".join(f"{count} {outcome}" for outcome, count in counts(report.trials).items())
     title = (
-        f"Sweep {report.study!r}: {report.counted} trials ({ended}); accuracy on {report.validation_images:,} validation "
-        "images"
+        f"Sweep {report.study!r}: {report.counted} trials ({ended}); accuracy on "
+        f"{report.validation_images:,} validation images"
     )
     print_table(title, columns, rows)
     if len(report.trials) > len(rows):

@@ -152,8 +152,10 @@ class _Run:
     def until_enough(self) -> None:
         begun = time.monotonic()
         timeout = self._settings.timeout
+        replace_dead(self._study, self._listener.note)
+        if there := self._others():
+            self._listener.note(f"trials that are there already, done or begun by others: {there}")
         while True:
-            replace_dead(self._study, self._listener.note)
             self._check_sense()
             if self._others() >= self._settings.trials or (timeout is not None and time.monotonic() - begun >= timeout):
                 return
@@ -166,6 +168,7 @@ class _Run:
                 return
             self._run(trial)
             self._listener.on_trial(trial.number, self.report())
+            replace_dead(self._study, self._listener.note)
 
     def _others(self, before: int | None = None) -> int:
         """How many trials are done or being done, but for one that is numbered so and those begun after it."""
