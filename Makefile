@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LOCKS := benchmarks/shared/locks
 COMPARED := litert loadgen mnn ncnn openvino tract
 
-.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability quantization architectures device peers zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability quantization architectures training device peers zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -23,6 +23,7 @@ help:
 	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
 	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
+	@echo "make training    every recipe with several seeds: accuracy, spread, time (hours)"
 	@echo "make device      what the device side costs, beside the bare runtime and beside LiteRT (fetches what that takes)"
 	@echo "make peers       the same model through other runtimes and MLPerf's load generator (fetches what that takes, once)"
 	@echo "make zoo         many kinds of Keras models, trained and opened from files"
@@ -109,6 +110,10 @@ zoo: setup
 # minutes and 600 MB of wheels.
 runtimes: setup
 	$(BIN)/python benchmarks/runtimes.py
+
+# Every recipe with several seeds: hours, most of them for `best`. `python benchmarks/training.py default` does one.
+training: setup
+	$(BIN)/python benchmarks/training.py
 
 readme: setup
 	$(BIN)/python benchmarks/readme.py

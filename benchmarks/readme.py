@@ -58,6 +58,7 @@ def render(text: str) -> str:
         "overhead": overhead(),
         "device": summary(_load(RESULTS / "device.json")),
         "peers": peers.summary(_load(RESULTS / "peers.json"), _load(RESULTS / "mlperf.json"), _table),
+        "training": training(),
         "setup": setup(),
         "demo": demo(),
         "portability": portability(),
@@ -119,6 +120,53 @@ def accuracy() -> str:
         _table(["file", "test accuracy", "labels as Keras", "largest difference", "bytes"], rows)
         + f"\n\nRecipe `{training['recipe']['name']}`, seed {training['seed']}, {training['epochs_run']} epochs in "
         f"{training['seconds']:.0f} s. One seed: another moves accuracy by some tenths of a point."
+    )
+
+
+def training() -> str:
+    """What each recipe gives over its seeds, and how fast the default one trains."""
+    report = _load(RESULTS / "training.json")
+    rows = []
+    for name, entry in report["recipes"].items():
+        models, found = entry["models"], entry["summary"]
+        whole = [model for model in models if model["own_teachers"] is not False]
+        seconds = sorted(model["seconds"] for model in whole)
+        rows.append(
+            [
+                f"`{name}`",
+                f"{found['seeds']}",
+                f"{seconds[0]:.0f} to {seconds[-1]:.0f} s",
+                *(
+                    f"{found[kind]['mean']:.2%} ({found[kind]['least']:.2%} to {found[kind]['most']:.2%})"
+                    for kind in ("validation_accuracy", "float32", "int8")
+                ),
+                f"{found['int8_agreement_with_keras']['mean']:.2%}",
+            ]
+        )
+    columns = [
+        "recipe", "seeds", "training", "validation", "test, float32", "test, int8", "labels of int8 as Keras",
+    ]  # fmt: skip
+    shared = [
+        f"{sum(m['own_teachers'] is False for m in e['models'])} of {len(e['models'])} `{name}` models learn from the "
+        "first one's teachers, and their time is left out"
+        for name, e in report["recipes"].items()
+        if any(m["own_teachers"] is False for m in e["models"])
+    ]
+    epochs = report["speed"]["median_seconds"]
+    text = "Means, least and most. int8 has one weight scale an output channel. "
+    text += f"{'; '.join(shared)}. " if shared else ""
+    if "notebook" in report["recipes"]:
+        models = report["recipes"]["notebook"]["models"]
+        reached, best = (
+            sum(model[key] for model in models) / len(models) for key in ("train_accuracy", "best_validation_accuracy")
+        )
+        text += (
+            f"`notebook` reaches a training accuracy of {reached:.2%} and at best {best:.2%} on validation, on "
+            "average; the notebook printed 95.84 % and 89.56 %. "
+        )
+    return (
+        f"{_table(columns, rows)}\n\n{text}An epoch of `{report['speed']['recipe']}` takes {epochs:.2f} s (median, "
+        f"55,000 images).\n\n{machine(report['host'])}, `make training`."
     )
 
 

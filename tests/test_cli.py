@@ -366,11 +366,10 @@ class TestReference:
         assert int8["outputs"][0]["parity"]["agreement"] >= 0.98
         assert int8["outputs"][0]["parity"]["accuracy_drop"] <= 0.005
 
-    def test_it_comes_from_the_default_recipe(self) -> None:
-        from dataclasses import asdict
+    def test_its_recipe_can_be_trained_again(self) -> None:
+        from toolkit.training.recipe_files import find_recipe
 
-        from toolkit.training.recipes import RECIPES
-
+        recipe = find_recipe(str(REFERENCE / "manifest.json"))
         training = json.loads((REFERENCE / "manifest.json").read_text())["training"]
-        assert training["recipe"] == json.loads(json.dumps(asdict(RECIPES["default"])))
-        assert training["epochs_run"] == RECIPES["default"].epochs
+        assert training["epochs_run"] == recipe.epochs
+        assert recipe.hidden == (300, 100)

@@ -37,6 +37,7 @@ __all__ = [
     "Manifest",
     "ParityRecord",
     "QuantizationRecord",
+    "SeedRecord",
     "TensorContract",
     "TrainingRecord",
     "check_files",
@@ -166,8 +167,27 @@ class DataRecord:
 
 
 @dataclass(frozen=True)
+class SeedRecord:
+    """One of several trainings that differ in the seed alone."""
+
+    seed: int
+    validation_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
-    """How model.keras came to be: every setting, and what it reached on training and validation data."""
+    """How model.keras came to be: every setting, and what it reached on training and validation data.
+
+    Attributes:
+        recipe: see `toolkit.training.recipe_files`.
+        seed: of the model that was taken.
+        data: the images, in a phrase.
+        epochs_run, seconds, train_accuracy, validation_accuracy, validation_loss, teacher_seconds,
+            best_validation_accuracy, teacher_accuracy: see `toolkit.training.fit.TrainingResult`; the last three are
+            None where an earlier version trained.
+        seeds: every training, if there were several.
+    """
 
     recipe: dict[str, Any]
     seed: int
@@ -177,6 +197,10 @@ class TrainingRecord:
     train_accuracy: float
     validation_accuracy: float
     validation_loss: float
+    teacher_seconds: float | None = None
+    best_validation_accuracy: float | None = None
+    teacher_accuracy: float | None = None
+    seeds: list[SeedRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -352,7 +376,7 @@ def manifest_from(raw: dict[str, Any], path: object) -> Manifest:
                 "files": {name: FileRecord(**entry) for name, entry in raw["files"].items()},
                 "inputs": [TensorContract(**entry) for entry in raw["inputs"]],
                 "outputs": [TensorContract(**entry) for entry in raw["outputs"]],
-                "training": raw["training"] and TrainingRecord(**raw["training"]),
+                "training": raw["training"] and _training_from(raw["training"]),
                 "conversion": raw["conversion"] and ConversionRecord(**raw["conversion"]),
                 "data": raw["data"] and DataRecord(**raw["data"]),
                 "quantization": raw["quantization"] and QuantizationRecord(**raw["quantization"]),
@@ -372,6 +396,10 @@ def manifest_from(raw: dict[str, Any], path: object) -> Manifest:
                 f"{', '.join(f'{n} ({k})' for n, k in KINDS.items())}; copy or export it again"
             )
     return manifest
+
+
+def _training_from(raw: dict[str, Any]) -> TrainingRecord:
+    return TrainingRecord(**{**raw, "seeds": [SeedRecord(**entry) for entry in raw.get("seeds", ())]})
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:

@@ -32,14 +32,22 @@ __all__ = [
     "Percentile",
     "Portable",
     "Quantize",
+    "RecipeName",
     "ReduceRange",
+    "Resume",
+    "SaveTeachers",
     "Seed",
+    "Seeds",
+    "Set",
+    "Show",
+    "Teacher",
     "Unsafe",
     "export_options_from",
     "folder_and_output",
     "limits_from",
     "recipe_from",
     "recipe_of_quantization",
+    "seeds_from",
 ]
 
 _OUTPUTS = ("probabilities", "logits", "both")
@@ -50,16 +58,57 @@ DataFolder = Annotated[
     typer.Option("--data", help="Folder with the four Fashion-MNIST files.  [default: found or fetched]"),
 ]
 Seed = Annotated[int, typer.Option(help="Same seed, same machine: same weights.", min=0, max=2**32 - 1)]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.  [default: 40]")]
-BatchSize = Annotated[int | None, typer.Option(help="Images a step.  [default: 256]")]
-Optimizer = Annotated[str | None, typer.Option(help="sgd (as in the notebook), adam or adamw.  [default: adamw]")]
-LearningRate = Annotated[float | None, typer.Option(help="At the start, then down a cosine.  [default: 0.002]")]
+Seeds = Annotated[
+    int, typer.Option(help="Train with so many seeds from --seed on; the best on validation is taken.", min=1, max=100)
+]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|list|MANIFEST",
+        help="How to train: a named recipe, or that of an artifact, by its manifest.json. list: show the names.",
+    ),
+]
+Show = Annotated[bool, typer.Option("--show", help="Print the recipe with all its settings, and train nothing.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Another value for any field of the recipe (--show lists them); repeatable.",
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with this artifact's interrupted training: the same weights result.")
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.  [default: the recipe's]")]
+BatchSize = Annotated[int | None, typer.Option(help="Images a step.  [default: the recipe's]")]
+Optimizer = Annotated[
+    str | None, typer.Option(help="sgd (as in the notebook), adam, adamw or muon.  [default: the recipe's]")
+]
+LearningRate = Annotated[float | None, typer.Option(help="At its highest.  [default: the recipe's]")]
 Hidden = Annotated[str | None, typer.Option(help="Neurons of each hidden layer.  [default: 300,100]")]
-Dropout = Annotated[float | None, typer.Option(help="Share of hidden outputs dropped in training.  [default: 0.3]")]
-L2 = Annotated[float | None, typer.Option("--l2", help="L2 penalty on hidden weights.  [default: 0]")]
+Dropout = Annotated[
+    float | None, typer.Option(help="Share of hidden outputs dropped in training.  [default: the recipe's]")
+]
+L2 = Annotated[float | None, typer.Option("--l2", help="L2 penalty on hidden weights.  [default: the recipe's]")]
 EarlyStopping = Annotated[
     int | None,
-    typer.Option(help="Stop after this many epochs without a better validation loss; 0: never.  [default: 0]"),
+    typer.Option(
+        help="Stop after this many epochs without a better validation loss; 0: never.  [default: the recipe's]"
+    ),
+]
+Teacher = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--teacher",
+        metavar="FILE",
+        help="Learn from this .keras model too, instead of teachers trained for it; repeatable.",
+    ),
+]
+SaveTeachers = Annotated[
+    Path | None,
+    typer.Option("--save-teachers", metavar="FOLDER", help="Keep the teachers that were trained, for --teacher."),
 ]
 MaxDifference = Annotated[
     float | None,
@@ -154,14 +203,24 @@ Unsafe = Annotated[
 KeepFailed = Annotated[bool, typer.Option("--keep-failed", help="Keep what failed a gate beside, as NAME.failed.")]
 
 
-def recipe_from(hidden: str | None, **settings: Any) -> Any:
-    """The default recipe with what the command line gives instead.
+def recipe_from(
+    name: str, settings: list[str] | None, hidden: str | None, teacher: list[str] | None, **given: Any
+) -> Any:
+    """The recipe that the command line asks for.
+
+    Args:
+        name: of a recipe, or a manifest's path.
+        settings: what ``--set`` was given.
+        hidden: layer sizes with commas.
+        teacher: files of teachers.
+        **given: further fields; None leaves one as it is.
 
     Raises:
         UsageError: a setting that makes no sense.
+        MissingError: there is no such file.
     """
-    from toolkit.errors import UsageError
-    from toolkit.training.recipes import RECIPES
+    from toolkit.errors import MissingError, UsageError
+    from toolkit.training.recipe_files import find_recipe, set_fields
 
     sizes = None
     if hidden is not None:
@@ -169,7 +228,26 @@ def recipe_from(hidden: str | None, **settings: Any) -> Any:
             sizes = tuple(int(part) for part in hidden.split(","))
         except ValueError as error:
             raise UsageError(f"--hidden is {hidden!r}, expected layer sizes with commas, such as 300,100") from error
-    return RECIPES["default"].override(hidden=sizes, **settings)
+    files = tuple(teacher) if teacher else None
+    recipe = find_recipe(name).override(hidden=sizes, teacher_files=files, **given)
+    recipe = set_fields(recipe, settings or ())
+    for file in recipe.teacher_files:
+        if not Path(file).exists():
+            raise MissingError(f"the teacher {file} does not exist; give a .keras file that does")
+    return recipe
+
+
+def seeds_from(seed: int, count: int) -> tuple[int, ...]:
+    """As many seeds, from the first on.
+
+    Raises:
+        UsageError: they would be larger than a seed may be.
+    """
+    from toolkit.errors import UsageError
+
+    if seed + count > 2**32:
+        raise UsageError(f"--seeds {count} from --seed {seed} on goes beyond {2**32 - 1}; begin with a smaller seed")
+    return tuple(range(seed, seed + count))
 
 
 def limits_from(

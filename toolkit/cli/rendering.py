@@ -16,30 +16,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.artifact import Manifest
-    from toolkit.training.fit import Epoch, OnEpoch
+    from toolkit.training.history import Epoch, OnEpoch
     from toolkit.verification.layers import LayerReport
     from toolkit.verification.parity import Flip
     from toolkit.verification.report import KerasOutput, OutputReport, VerificationReport
 
-__all__ = ["print_summary", "print_verification", "summary", "training_progress"]
+__all__ = ["print_summary", "print_verification", "resumable", "summary", "training_progress"]
 
 
 def _figures(epoch: Epoch) -> str:
     return (
-        f"epoch {epoch.number}/{epoch.epochs} loss {epoch.loss:.3f} acc {epoch.accuracy:.4f}, "
-        f"validation loss {epoch.validation_loss:.3f} acc {epoch.validation_accuracy:.4f}"
+        f"{epoch.network + ' ' if epoch.network else ''}epoch {epoch.number}/{epoch.epochs} loss {epoch.loss:.3f} "
+        f"acc {epoch.accuracy:.4f}, validation loss {epoch.validation_loss:.3f} acc {epoch.validation_accuracy:.4f}"
     )
 
 
 @contextmanager
 def training_progress() -> Iterator[OnEpoch]:
     """A bar with the last epoch's figures and the time left on stderr; in a pipe, a line an epoch."""
-    start = time.monotonic()
+    times: dict[str, tuple[float, int]] = {}  # of each network: when its first epoch here ended, and its number
+    begun = time.monotonic()
     if not sys.stderr.isatty():
 
         def plain(epoch: Epoch) -> None:
-            left = (time.monotonic() - start) / epoch.number * (epoch.epochs - epoch.number)
-            note(f"    {_figures(epoch)}, {left:.0f} s left")
+            now = time.monotonic()
+            first, number = times.setdefault(epoch.network, (now, epoch.number))
+            # A resumed run's first epoch is not number 1; until a second one ends, the first tells what one takes.
+            one = (now - first) / (epoch.number - number) if epoch.number > number else now - begun
+            note(f"    {_figures(epoch)}, {one * (epoch.epochs - epoch.number):.0f} s left")
 
         yield plain
         return
@@ -49,13 +53,34 @@ def training_progress() -> Iterator[OnEpoch]:
     columns = (BarColumn(bar_width=8), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("starting", total=None)
+        seen: set[str] = set()
 
         def advance(epoch: Epoch) -> None:
+            if epoch.number == 1 and epoch.network in seen:  # another seed
+                seen.clear()
+            if epoch.network not in seen:
+                seen.add(epoch.network)
+                progress.start()
+                progress.reset(task, total=epoch.epochs)
             progress.update(task, completed=epoch.number, total=epoch.epochs, description=_figures(epoch))
             if epoch.number == epoch.epochs:
+                progress.refresh()
                 progress.stop()  # what comes next is printed below the bar, not above it
 
         yield advance
+
+
+@contextmanager
+def resumable(output: Path) -> Iterator[None]:
+    """Says how an interrupted training can go on, where there is something to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from toolkit.pipeline import run_folder_of
+
+        if any(run_folder_of(output).glob("*/*/sums.json")):
+            note("what was trained so far is kept: the same command with --resume goes on from there")
+        raise
 
 
 def print_verification(report: VerificationReport, *, flips: int = 0, to_stderr: bool = False) -> None:

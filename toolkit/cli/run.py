@@ -8,6 +8,8 @@ from toolkit.cli.defaults import OWN_RUN
 def run(
     output: options.Output = None,
     data: options.DataFolder = None,
+    recipe: options.RecipeName = "default",
+    settings: options.Set = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     optimizer: options.Optimizer = None,
@@ -16,7 +18,10 @@ def run(
     dropout: options.Dropout = None,
     l2: options.L2 = None,
     early_stopping: options.EarlyStopping = None,
+    teacher: options.Teacher = None,
     seed: options.Seed = 1,
+    seeds: options.Seeds = 1,
+    resume: options.Resume = False,
     quantize: options.Quantize = "static",
     per_channel: options.PerChannel = False,
     portable: options.Portable = True,
@@ -44,12 +49,15 @@ def run(
     """
     from toolkit.benchmarking.fresh import time_artifact
     from toolkit.cli.console import note, print_json, steps
-    from toolkit.cli.rendering import print_summary, print_verification, summary, training_progress
+    from toolkit.cli.rendering import print_summary, print_verification, resumable, summary, training_progress
 
     folder, gives = options.folder_and_output(output)
     folder = folder or OWN_RUN
-    recipe = options.recipe_from(
+    trained_by = options.recipe_from(
+        recipe,
+        settings,
         hidden,
+        teacher,
         epochs=epochs,
         batch_size=batch_size,
         optimizer=optimizer,
@@ -77,18 +85,18 @@ def run(
         cpus=chosen_cpus(cpu, cpu_images),
     )
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, run_line
+    from toolkit.pipeline import FailedGatesError, TrainingPlan, run_line
 
+    plan = TrainingPlan(trained_by, options.seeds_from(seed, seeds), resume)
     note("1/5 Data")
     images = load(data, note)
     note(f"    {images.source}: 55,000 training, 5,000 validation and 10,000 test images\n2/5 Training")
     try:
-        with training_progress() as on_epoch, steps("    verifying") as step:
+        with resumable(folder), training_progress() as on_epoch, steps("    ") as step:
             manifest, report = run_line(
                 folder,
-                recipe,
+                plan,
                 images,
-                seed,
                 chosen,
                 on_epoch,
                 lambda text: note({"Exporting": "3/5 ", "Verifying": "4/5 "}.get(text.split()[0], "    ") + text),

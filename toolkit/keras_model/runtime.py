@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-__all__ = ["import_keras"]
+__all__ = ["import_keras", "import_tensorflow"]
 
 
 def import_keras() -> Any:
@@ -38,6 +38,18 @@ def import_keras() -> Any:
             "pip install '.[train]' in the project"
         ) from error
     return keras
+
+
+def import_tensorflow() -> Any:
+    """The tensorflow module, imported as quietly.
+
+    Raises:
+        MissingError: it is not installed.
+    """
+    import_keras()
+    import tensorflow as tf
+
+    return tf
 
 
 @contextmanager

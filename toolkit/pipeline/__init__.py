@@ -13,6 +13,7 @@ from toolkit.pipeline.line import (
     train_artifact,
 )
 from toolkit.pipeline.material import Material, OwnData, RawInput, gather
+from toolkit.pipeline.training import TrainingPlan, run_folder_of
 from toolkit.pipeline.verifying import FailedGatesError, verify_artifact, write_cpu_records, write_parity
 
 __all__ = [
@@ -21,12 +22,14 @@ __all__ = [
     "Material",
     "OwnData",
     "RawInput",
+    "TrainingPlan",
     "contract_of",
     "export_artifact",
     "export_onnx",
     "export_target",
     "gather",
     "quantize_on",
+    "run_folder_of",
     "run_line",
     "stage_source",
     "train_artifact",

@@ -5,36 +5,38 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import artifact, other_cpus
-from toolkit.artifact import HISTORY, KERAS, KERAS_H5, SAVED_MODEL, Manifest, TrainingRecord
-from toolkit.errors import MissingError, ModelError, UsageError
+from toolkit.artifact import HISTORY, KERAS, KERAS_H5, SAVED_MODEL, Manifest
+from toolkit.errors import DivergedError, MissingError, ModelError, UsageError
 from toolkit.keras_model import open_model
 from toolkit.keras_model.saved_model import GRAPH, is_saved_model
 from toolkit.keras_model.source import from_keras
 from toolkit.pipeline.exporting import ExportOptions, export_files, record_of
 from toolkit.pipeline.material import gather, is_fashion
+from toolkit.pipeline.training import TrainingPlan, run_folder_of, train_staged
 from toolkit.pipeline.verifying import source_path
 from toolkit.predictor import read_checked
 from toolkit.publishing import staged_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from toolkit.artifact import TrainingRecord
     from toolkit.data import FashionMnist
     from toolkit.keras_model import SourceModel
     from toolkit.progress import Note, Step
-    from toolkit.training.fit import OnEpoch
-    from toolkit.training.recipes import Recipe
+    from toolkit.training.history import OnEpoch
     from toolkit.verification.report import VerificationReport
 
 __all__ = ["contract_of", "export_artifact", "export_target", "run_line", "stage_source", "train_artifact"]
 
 
 def train_artifact(
-    output: Path, recipe: Recipe, data: FashionMnist, seed: int, on_epoch: OnEpoch
+    output: Path, plan: TrainingPlan, data: FashionMnist, on_epoch: OnEpoch, note: Note, step: Step
 ) -> tuple[Manifest, TrainingRecord]:
     """Train a model and publish it as an artifact: model.keras, history.csv and the manifest.
 
@@ -43,11 +45,14 @@ def train_artifact(
     Raises:
         UsageError, StorageError: see `toolkit.publishing.staged_folder`.
         DivergedError: nothing is published.
+        MissingError, CorruptArtifactError: see `toolkit.pipeline.training.train_staged`.
     """
-    with staged_folder(output) as staging:
-        manifest, record, _ = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
+    with staged_folder(output) as staging, _diverged_runs_removed(output):
+        manifest, _ = train_staged(staging, output, plan, data, on_epoch, note, step)
         manifest.write(staging)
-    return manifest, record
+    shutil.rmtree(run_folder_of(output), ignore_errors=True)
+    assert manifest.training is not None
+    return manifest, manifest.training
 
 
 def export_artifact(
@@ -210,9 +215,8 @@ def export_target(source: Path | Any, output: Path | None) -> Path:
 
 def run_line(
     output: Path,
-    recipe: Recipe,
+    plan: TrainingPlan,
     data: FashionMnist,
-    seed: int,
     options: ExportOptions,
     on_epoch: OnEpoch,
     note: Note,
@@ -220,19 +224,29 @@ def run_line(
 ) -> tuple[Manifest, VerificationReport]:
     """Train, export and verify in one staging folder, published once at the end.
 
+    What was trained is kept beside it until then, so that a run that failed afterwards can go on from there.
+
     Raises:
         As `train_artifact` and `export_artifact`; the earlier artifact is whole after each of them.
     """
     _prepare(options, note, step)
-    with staged_folder(output) as staging:
-        manifest, _, keras = _train(staging, output.absolute().name, recipe, data, seed, on_epoch)
+    with staged_folder(output) as staging, _diverged_runs_removed(output):
+        manifest, keras = train_staged(staging, output, plan, data, on_epoch, note, step)
         model = from_keras(keras)
         material = gather(model, options.data, options.raw, data, options.quantization, note, step)
         manifest, report = export_files(staging, output, model, manifest, material, options, note, step)
+    shutil.rmtree(run_folder_of(output), ignore_errors=True)
     return manifest, report
 
 
-_TRAINED = (KERAS, HISTORY)
+@contextmanager
+def _diverged_runs_removed(output: Path) -> Iterator[None]:
+    """A training that diverged would diverge again: its checkpoints are of no use."""
+    try:
+        yield
+    except DivergedError:
+        shutil.rmtree(run_folder_of(output), ignore_errors=True)
+        raise
 
 
 def _copy_lone(source: Path, target: Path) -> None:
@@ -244,24 +258,3 @@ def _copy_lone(source: Path, target: Path) -> None:
         ) from error
     except PermissionError as error:
         raise UsageError(f"cannot read {source}: {error.strerror}; check its permissions") from error
-
-
-def _train(
-    staging: Path, name: str, recipe: Recipe, data: FashionMnist, seed: int, on_epoch: OnEpoch
-) -> tuple[Manifest, TrainingRecord, Any]:
-    from toolkit.training.fit import train
-
-    result = train(recipe, data, seed, staging, on_epoch)
-    record = TrainingRecord(
-        recipe=dataclasses.asdict(recipe),
-        seed=seed,
-        data=f"Fashion-MNIST, first 5,000 training images for validation ({data.source})",
-        epochs_run=result.epochs_run,
-        seconds=round(result.seconds, 1),
-        train_accuracy=result.train_accuracy,
-        validation_accuracy=result.validation_accuracy,
-        validation_loss=result.validation_loss,
-    )
-    files = {name: record_of(staging / name) for name in _TRAINED}
-    manifest = Manifest(name=name, versions=artifact.versions(), files=files, training=record)
-    return manifest, record, result.model

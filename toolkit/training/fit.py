@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import math
+import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import DivergedError
-from toolkit.keras_model import import_keras
-from toolkit.training.model import build_mlp
+import numpy as np
+
+from toolkit.artifact import HISTORY, KERAS
+from toolkit.errors import ModelError
+from toolkit.keras_model import import_keras, import_tensorflow
+from toolkit.progress import silent_step
+from toolkit.training.augmentation import Augmentation
+from toolkit.training.checkpoints import checkpoint_callback, done_so_far
+from toolkit.training.distilling import teach
+from toolkit.training.history import Epoch, OnEpoch, check_finite, read_history
+from toolkit.training.inputs import VALIDATION_BATCH, Inputs, scaled, steps_in, training_batches, validation_rows
+from toolkit.training.losses import accuracy, distillation, label_loss
+from toolkit.training.model import build_mlp, fold
+from toolkit.training.optimizers import optimizer_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.data import FashionMnist
+    from toolkit.progress import Step
     from toolkit.training.recipes import Recipe
+    from toolkit.training.run_folder import RunFolder
 
 __all__ = ["Epoch", "OnEpoch", "TrainingResult", "train"]
 
+LARGE = 1_000_000  # parameters
 
-@dataclass(frozen=True)
-class Epoch:
-    """The figures of one epoch; training figures are Keras' running averages over it."""
-
-    number: int
-    epochs: int
-    loss: float
-    accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-
-
-OnEpoch = Callable[[Epoch], None]
+# Folded and unfolded network, largest difference of a probability: rounding alone stays below 1e-5.
+FOLDING_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -41,96 +43,171 @@ class TrainingResult:
     """What a training run came to; figures are those of the weights that were saved.
 
     Attributes:
-        model: the trained Keras model.
+        model: the trained Keras model, plain: what was folded is in its weights.
         epochs_run: fewer than the recipe's if training stopped early.
-        seconds: wall time of the fit.
+        seconds: wall time of training, teachers included.
+        teacher_seconds: wall time of the teachers alone.
         train_accuracy: Keras' running average over the epoch whose weights were kept.
         validation_accuracy: on the 5,000 validation images, 0 to 1.
         validation_loss: sparse categorical cross-entropy there.
+        best_validation_accuracy: of all epochs, which no choice was made by unless training stopped early.
+        teacher_accuracy: of the teachers' mean on the validation images; None without teachers.
     """
 
     model: Any
     epochs_run: int
     seconds: float
+    teacher_seconds: float
     train_accuracy: float
     validation_accuracy: float
     validation_loss: float
+    best_validation_accuracy: float
+    teacher_accuracy: float | None
 
 
-def train(recipe: Recipe, data: FashionMnist, seed: int, folder: Path, on_epoch: OnEpoch) -> TrainingResult:
+def train(
+    recipe: Recipe,
+    data: FashionMnist,
+    seed: int,
+    folder: Path,
+    on_epoch: OnEpoch,
+    *,
+    run: RunFolder | None = None,
+    step: Step = silent_step,
+) -> TrainingResult:
     """Train the recipe's MLP, validated after each epoch, and leave model.keras and history.csv in a folder.
 
-    The same recipe, data and seed give the same weights on the same machine.
+    The same recipe, data and seed give the same weights on the same machine, whether training was interrupted and
+    resumed or not.
 
     Args:
         recipe: all settings.
-        data: training and validation images, uint8; they are divided by 255 here.
-        seed: of Python, numpy and TensorFlow.
+        data: training and validation images, uint8; they are divided by 255 here. The test images are not looked at.
+        seed: of Python, numpy and TensorFlow; the order of the images and their augmentation follow from it.
         folder: an existing folder.
-        on_epoch: told of each epoch's figures.
+        on_epoch: told of each epoch's figures, of teachers too.
+        run: where checkpoints are kept, and taken up; None keeps none.
+        step: told of the progress of what is no epoch.
 
     Raises:
         DivergedError: the loss is no number any more.
+        MissingError, ModelError: a teacher's file is none.
+        StorageError: a checkpoint cannot be written.
+        CorruptArtifactError: a checkpoint is damaged.
     """
     keras = import_keras()
-    import tensorflow as tf
+    import_tensorflow().config.experimental.enable_op_determinism()
+    clock = time.perf_counter
+    start = clock()
+    taught = teach(recipe, data, seed, on_epoch, run, step) if recipe.distills else None
+    done = done_so_far(run)
+    # What was done before an interruption counts as it did then.
+    before = (done.seconds or (taught.seconds if taught else 0.0)) - (clock() - start)
 
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-    model = build_mlp(recipe, math.ceil(len(data.train_images) / recipe.batch_size))
-    callbacks = [
-        keras.callbacks.CSVLogger(folder / "history.csv"),
-        keras.callbacks.TerminateOnNaN(),
-        _reporter(keras, recipe, on_epoch),
-    ]
-    stopper = None
-    if recipe.early_stopping:
-        stopper = keras.callbacks.EarlyStopping(
-            monitor="val_loss", patience=recipe.early_stopping, restore_best_weights=True
+    pixels = data.train_images.reshape(-1)
+    model = build_mlp(recipe, float(pixels.mean()) / 255, float(pixels.std()) / 255)
+    inputs = Inputs(data.train_images, data.train_labels, taught.soft if taught else None)
+    steps = steps_in(inputs, recipe.batch_size, whole=recipe.batch_norm)
+    model.compile(
+        loss=distillation(recipe.teacher_weight, recipe.temperature) if taught else label_loss,
+        optimizer=optimizer_of(recipe, steps),
+        metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
+        # One call into TensorFlow for a whole epoch: the figures are the same, and small batches take half the time.
+        # A large network takes long enough without, and Ctrl-C is heard between calls only.
+        steps_per_execution=steps if model.count_params() <= LARGE else 1,
+        jit_compile=False,
+    )
+    callbacks, stopper = _callbacks(recipe, folder / HISTORY, on_epoch)
+    if run:
+        if done.folder:
+            shutil.copyfile(done.folder / HISTORY, folder / HISTORY)
+        callbacks.append(checkpoint_callback(run, folder / HISTORY, stopper, lambda: before + clock() - start))
+    last = done.epochs if done.stopped else recipe.epochs
+    batches = training_batches(
+        inputs,
+        Augmentation(recipe.flip, recipe.shift, recipe.scale),
+        recipe.batch_size,
+        range(done.epochs, last),
+        seed,
+        whole=recipe.batch_norm,
+        label_smoothing=recipe.label_smoothing,
+    )
+    try:
+        model.fit(
+            batches,
+            shuffle=False,  # they come in an order of their own
+            epochs=last,
+            steps_per_epoch=steps,
+            validation_data=validation_rows(data),
+            validation_batch_size=VALIDATION_BATCH,
+            verbose=0,
+            callbacks=callbacks,
         )
-        callbacks.append(stopper)
-    start = time.perf_counter()
-    history = model.fit(
-        data.train_images.astype("float32") / 255,
-        data.train_labels,
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        validation_data=(data.validation_images.astype("float32") / 255, data.validation_labels),
-        verbose=0,
-        callbacks=callbacks,
-    ).history
-    seconds = time.perf_counter() - start
-    if not all(math.isfinite(value) for value in (*history["loss"], *history.get("val_loss", [math.nan]))):
-        raise DivergedError(
-            f"training diverged: the loss is no number after epoch {len(history['loss'])}; "
-            f"lower the learning rate (it was {recipe.learning_rate})"
-        )
-    kept = stopper.best_epoch if stopper else len(history["loss"]) - 1
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.CSVLogger):
+                callback.on_train_end()  # an interrupted fit leaves the file open
+    seconds = before + clock() - start
+    rows = read_history(folder / HISTORY)
+    check_finite(rows[-1], len(rows), recipe.learning_rate)
+    plain = fold(model, recipe)
     # Saved without the optimizer: its state is twice the weights and serves no one who deploys.
-    trained = keras.Sequential.from_config(model.get_config())
-    trained.set_weights(model.get_weights())
-    trained.save(folder / "model.keras")
+    plain.save(folder / KERAS)
+    kept = rows[stopper.best_epoch if stopper else -1]
     return TrainingResult(
-        model=trained,
-        epochs_run=len(history["loss"]),
+        model=plain,
+        epochs_run=len(rows),
         seconds=seconds,
-        train_accuracy=history["accuracy"][kept],
-        validation_accuracy=history["val_accuracy"][kept],
-        validation_loss=history["val_loss"][kept],
+        teacher_seconds=taught.seconds if taught else 0.0,
+        train_accuracy=kept["accuracy"],
+        validation_accuracy=_validated(plain, model, data),
+        validation_loss=kept["val_loss"],
+        best_validation_accuracy=round(max(row["val_accuracy"] for row in rows), 6),
+        teacher_accuracy=taught.accuracy if taught else None,
     )
 
 
-def _reporter(keras: Any, recipe: Recipe, on_epoch: OnEpoch) -> Any:
-    def report(epoch: int, logs: dict[str, float]) -> None:
-        on_epoch(
-            Epoch(
-                epoch + 1,
-                recipe.epochs,
-                logs["loss"],
-                logs["accuracy"],
-                logs["val_loss"],
-                logs["val_accuracy"],
-            )
-        )
+def _callbacks(recipe: Recipe, history: Path, on_epoch: OnEpoch) -> tuple[list[Any], Any]:
+    """Keras' callbacks in the order in which they must come, and early stopping among them, or None."""
+    keras = import_keras()
 
-    return keras.callbacks.LambdaCallback(on_epoch_end=report)
+    def rate(epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG001 - the form of a callback
+        logs["learning_rate"] = float(np.asarray(callback.model.optimizer.learning_rate))
+
+    def report(epoch: int, logs: dict[str, float]) -> None:
+        figures = (logs["loss"], logs["accuracy"], logs["val_loss"], logs["val_accuracy"])
+        on_epoch(Epoch(epoch + 1, recipe.epochs, *figures))
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=rate)
+    found = [callback]
+    if recipe.weight_average:
+        found.append(keras.callbacks.SwapEMAWeights())
+    found += [
+        keras.callbacks.CSVLogger(history, append=True),
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.LambdaCallback(on_epoch_end=report),
+    ]
+    if not recipe.early_stopping:
+        return found, None
+    stopper = keras.callbacks.EarlyStopping(
+        monitor="val_loss", patience=recipe.early_stopping, restore_best_weights=True
+    )
+    return [*found, stopper], stopper
+
+
+def _validated(plain: Any, trained: Any, data: FashionMnist) -> float:
+    """The accuracy of the plain network on the validation images, which must answer as the trained one does.
+
+    Raises:
+        ModelError: folding changed a probability by more than rounding does.
+    """
+    images = scaled(data.validation_images)
+    answers = plain.predict_on_batch(images)
+    before = import_tensorflow().nn.softmax(trained.predict_on_batch(images)).numpy()
+    if not (difference := float(np.abs(answers - before).max())) <= FOLDING_TOLERANCE:
+        raise ModelError(
+            f"folding the normalizations into the weights changed a probability by {difference:.2g}, expected at most "
+            f"{FOLDING_TOLERANCE:g}; train with batch_norm=false and standardize=false"
+        )
+    return float((answers.argmax(axis=1) == data.validation_labels).mean())

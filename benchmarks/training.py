@@ -1,0 +1,129 @@
+"""How good each recipe's network is, over several seeds, and how long training takes.
+
+    python benchmarks/training.py                      (`make training`: hours, most of them for `best`)
+    python benchmarks/training.py default --seeds 5    one recipe; the others' figures stay in the file
+
+For each recipe and seed it runs `toolkit run` into an empty folder: train, export float32 and int8 (one weight scale an
+output channel), and verify, where the 10,000 test images are looked at for the first and only time. What is written to
+benchmarks/results/training.json is read from the manifests.
+
+The recipe `best` trains its teachers anew for the first `--whole` seeds; the others learn from the first seed's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from toolkit.benchmarking.host import describe_host
+from toolkit.publishing import write_atomic
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "training.json"
+RECIPES = {"notebook": 3, "default": 5, "best": 5}
+SPEED_EPOCHS = 12
+
+
+def main() -> None:
+    """Train, export, verify, write after every model, so that an interrupted run keeps what it has."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipes", nargs="*", choices=[*RECIPES, []], default=[*RECIPES])
+    parser.add_argument("--seeds", type=int, help="how many; 3 for notebook and 5 for the others")
+    parser.add_argument("--whole", type=int, default=2, help="of best: how many seeds train teachers of their own")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    report: dict[str, Any] = {"format": 1, "recipes": {}}
+    if options.output.exists():
+        report = json.loads(options.output.read_text(encoding="utf-8"))
+    report["host"] = asdict(describe_host())
+    if "default" in options.recipes:
+        report["speed"] = speed()
+    for name in options.recipes:
+        report["recipes"][name] = {"models": []}
+        with tempfile.TemporaryDirectory() as scratch:
+            for seed in range(1, 1 + (options.seeds or RECIPES[name])):
+                model = measured(name, seed, Path(scratch), own_teachers=seed <= options.whole)
+                print(json.dumps(model), flush=True)
+                report["recipes"][name]["models"].append(model)
+                report["recipes"][name]["summary"] = summary(report["recipes"][name]["models"])
+                write_atomic(options.output, json.dumps(report, indent=1) + "\n")
+
+
+def measured(recipe: str, seed: int, scratch: Path, *, own_teachers: bool) -> dict[str, Any]:
+    """One model's figures, by the installed command."""
+    artifact, teachers = scratch / f"seed-{seed}", scratch / "teachers"
+    learns = recipe == "best"
+    chosen = ["--recipe", recipe]
+    if learns and not own_teachers:
+        chosen += [part for path in sorted(teachers.glob("teacher-1-*.keras")) for part in ("--teacher", str(path))]
+    elif learns:
+        chosen += ["--save-teachers", str(teachers)]
+    toolkit("train", *chosen, "--seed", seed, "--output", artifact)
+    # Loose gates, since what is lost is what is measured.
+    loose = ["--min-agreement", 0, "--max-accuracy-drop", 1]
+    toolkit("export", artifact, "--quantize", "--per-channel", *loose)
+    manifest = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
+    training, (float32,) = manifest["training"], manifest["parity"]["model.onnx"]
+    (int8,) = manifest["parity"]["model.int8.onnx"]
+    kept = (
+        "seconds", "teacher_seconds", "epochs_run", "train_accuracy", "validation_accuracy", "best_validation_accuracy",
+        "teacher_accuracy",
+    )  # fmt: skip
+    return {
+        "seed": seed,
+        "own_teachers": own_teachers if learns else None,
+        **{name: training[name] for name in kept},
+        "float32": float32["accuracy"],
+        "int8": int8["accuracy"],
+        "int8_agreement_with_keras": int8["agreement"],
+    }
+
+
+def toolkit(*arguments: object) -> None:
+    """Run the command, quietly unless it fails."""
+    command = [sys.executable, "-m", "toolkit", *map(str, arguments)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+
+
+def summary(models: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means and spreads over the seeds, in shares."""
+    lost = [model["float32"] - model["int8"] for model in models]
+    found: dict[str, Any] = {"seeds": len(models), "int8_lost_mean": statistics.mean(lost)}
+    for name in ("float32", "int8", "validation_accuracy", "int8_agreement_with_keras"):
+        values = [model[name] for model in models]
+        found[name] = {
+            "mean": statistics.mean(values),
+            "deviation": statistics.stdev(values) if len(values) > 1 else None,
+            "least": min(values),
+            "most": max(values),
+        }
+    return found
+
+
+def speed() -> dict[str, Any]:
+    """Seconds an epoch of the default recipe, from the times at which epochs end, without the first (it compiles)."""
+    from toolkit.data import load
+    from toolkit.training.fit import train
+    from toolkit.training.recipes import RECIPES as NAMED
+
+    ends: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = NAMED["default"].override(epochs=SPEED_EPOCHS)
+        train(recipe, load(), 1, Path(folder), lambda _: ends.append(time.perf_counter()))
+    epochs = [after - before for before, after in pairwise(ends)]
+    return {"recipe": "default", "epochs": epochs, "median_seconds": statistics.median(epochs)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""Interrupted training goes on as if nothing had happened; what cannot go on says so and touches nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import toolkit
+from toolkit.errors import CorruptArtifactError, MissingError, StorageError, UsageError
+from toolkit.pipeline import TrainingPlan, run_folder_of, train_artifact
+from toolkit.progress import silent_note, silent_step
+from toolkit.training.recipes import Recipe, TeacherRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from toolkit.data import FashionMnist
+    from toolkit.training.history import Epoch
+
+ADAM = Recipe(
+    name="adam", hidden=(24,), epochs=5, batch_size=256, optimizer="adam", learning_rate=5e-3, dropout=0.3,
+    early_stopping=2,
+)  # fmt: skip
+MUON = Recipe(
+    name="muon", hidden=(24, 12), epochs=5, batch_size=512, optimizer="muon", learning_rate=0.05, weight_decay=0.1,
+    schedule="cosine", warmup_epochs=1, batch_norm=True, standardize=True, flip=True, shift=1, weight_average=0.9,
+)  # fmt: skip
+TAUGHT = dataclasses.replace(
+    MUON,
+    name="taught",
+    weight_average=0.0,
+    dropout=0.1,
+    teacher=TeacherRecipe(count=2, width=4, epochs=1, batch_size=256, precision="float32"),
+)
+
+
+@pytest.fixture(scope="module")
+def few(fashion_mnist: FashionMnist) -> FashionMnist:
+    return dataclasses.replace(
+        fashion_mnist,
+        train_images=fashion_mnist.train_images[:2500],
+        train_labels=fashion_mnist.train_labels[:2500],
+        validation_images=fashion_mnist.validation_images[:500],
+        validation_labels=fashion_mnist.validation_labels[:500],
+    )
+
+
+class PulledPlugError(Exception):
+    """Ends training where a test wants it to end."""
+
+
+def pull_at(number: int, network: str = "") -> Callable[[Epoch], None]:
+    def told(epoch: Epoch) -> None:
+        if (epoch.number, epoch.network) == (number, network):
+            raise PulledPlugError
+
+    return told
+
+
+def run(
+    output: Path,
+    recipe: Recipe,
+    data: FashionMnist,
+    told: Callable[[Epoch], None] = lambda _: None,
+    *,
+    seeds: tuple[int, ...] = (1,),
+    resume: bool = False,
+) -> None:
+    train_artifact(output, TrainingPlan(recipe, seeds, resume), data, told, silent_note, silent_step)
+
+
+def weights_of(artifact: Path) -> list[Any]:
+    from toolkit.keras_model import load_keras
+
+    return list(load_keras(artifact / "model.keras").get_weights())
+
+
+def same(one: Path, other: Path) -> bool:
+    assert (one / "history.csv").read_text() == (other / "history.csv").read_text()
+    return all(np.array_equal(x, y) for x, y in zip(weights_of(one), weights_of(other), strict=True))
+
+
+@pytest.fixture(scope="module")
+def wholes(few: FashionMnist, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Path]:
+    """Gives the artifact of an uninterrupted training, made once for each recipe."""
+
+    @functools.cache
+    def made(recipe: Recipe) -> Path:
+        output = tmp_path_factory.mktemp("whole") / "whole"
+        run(output, recipe, few)
+        return output
+
+    return made
+
+
+@pytest.mark.parametrize("recipe", [ADAM, MUON, TAUGHT], ids=lambda recipe: recipe.name)
+def test_resumed_weights_are_bit_equal(
+    recipe: Recipe, few: FashionMnist, wholes: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
+    """Pulled twice, the second time after one more epoch."""
+    uninterrupted = wholes(recipe)
+    # The epoch at which the plug is pulled was not checkpointed yet: it is run again.
+    for number, resume in ((3, False), (4, True)):
+        with pytest.raises(PulledPlugError):
+            run(tmp_path / "pulled", recipe, few, pull_at(number), resume=resume)
+        assert not (tmp_path / "pulled").exists()
+    seen: list[Epoch] = []
+    run(tmp_path / "pulled", recipe, few, seen.append, resume=True)
+    assert (seen[0].number, seen[0].network) == (4, "")
+    assert same(uninterrupted, tmp_path / "pulled")
+    assert not run_folder_of(tmp_path / "pulled").exists()
+    whole, pulled = (
+        json.loads((folder / "manifest.json").read_text()) for folder in (uninterrupted, tmp_path / "pulled")
+    )
+    for name in ("epochs_run", "train_accuracy", "validation_accuracy", "validation_loss", "teacher_accuracy"):
+        assert whole["training"][name] == pulled["training"][name]
+
+
+def test_a_finished_teacher_is_not_trained_again(
+    few: FashionMnist, wholes: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(PulledPlugError):
+        run(tmp_path / "pulled", TAUGHT, few, pull_at(1, "teacher 2 of 2"))
+    seen: list[Epoch] = []
+    run(tmp_path / "pulled", TAUGHT, few, seen.append, resume=True)
+    assert seen[0].network == "teacher 2 of 2"
+    assert same(wholes(TAUGHT), tmp_path / "pulled")
+
+
+def test_early_stopping_stops_where_it_would_have(few: FashionMnist, tmp_path: Path) -> None:
+    wild = dataclasses.replace(ADAM, epochs=40, learning_rate=0.05, dropout=0.0)
+    seen: list[Epoch] = []
+    run(tmp_path / "whole", wild, few, seen.append)
+    assert 3 <= len(seen) < 40
+    with pytest.raises(PulledPlugError):
+        run(tmp_path / "pulled", wild, few, pull_at(len(seen) - 1))
+    run(tmp_path / "pulled", wild, few, resume=True)
+    assert same(tmp_path / "whole", tmp_path / "pulled")
+
+
+def test_several_seeds_go_on_where_they_were(few: FashionMnist, tmp_path: Path) -> None:
+    run(tmp_path / "whole", MUON, few, seeds=(1, 2))
+    seen: list[Epoch] = []
+
+    def second_seed(epoch: Epoch) -> None:
+        seen.append(epoch)
+        if len(seen) == MUON.epochs + 2:
+            raise PulledPlugError
+
+    with pytest.raises(PulledPlugError):
+        run(tmp_path / "pulled", MUON, few, second_seed, seeds=(1, 2))
+    again: list[Epoch] = []
+    run(tmp_path / "pulled", MUON, few, again.append, seeds=(1, 2), resume=True)
+    assert [epoch.number for epoch in again] == [2, 3, 4, 5]
+    assert same(tmp_path / "whole", tmp_path / "pulled")
+    record = json.loads((tmp_path / "whole" / "manifest.json").read_text())["training"]
+    assert [entry["seed"] for entry in record["seeds"]] == [1, 2]
+    best = max(record["seeds"], key=lambda entry: entry["validation_accuracy"])
+    assert record["validation_accuracy"] == best["validation_accuracy"]
+
+
+@pytest.fixture
+def pulled(few: FashionMnist, tmp_path: Path) -> Path:
+    """An artifact whose training was interrupted after two epochs."""
+    with pytest.raises(PulledPlugError):
+        run(tmp_path / "mine", MUON, few, pull_at(3))
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        (dataclasses.replace(MUON, learning_rate=0.04), r"recipe\.learning_rate 0\.05, and this asks for 0\.04"),
+        (dataclasses.replace(MUON, hidden=(24,)), r"recipe\.hidden \[24, 12\]"),
+    ],
+)
+def test_a_changed_recipe_is_refused(recipe: Recipe, says: str, pulled: Path, few: FashionMnist) -> None:
+    with pytest.raises(UsageError, match=says):
+        run(pulled, recipe, few, resume=True)
+    run(pulled, MUON, few, resume=True)  # what was there is still there
+
+
+def test_other_images_are_refused(pulled: Path, few: FashionMnist) -> None:
+    other = dataclasses.replace(few, train_labels=(few.train_labels + 1) % 10)
+    with pytest.raises(UsageError, match="begun with training images"):
+        run(pulled, MUON, other, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(pulled: Path, few: FashionMnist) -> None:
+    folder = run_folder_of(pulled) / "seed-1"
+    for path in sorted((folder / "epoch").iterdir()):
+        whole = path.read_bytes()
+        for damaged in (whole[: len(whole) // 2], bytes([whole[0] ^ 1]) + whole[1:]):
+            path.write_bytes(damaged)
+            with pytest.raises(CorruptArtifactError, match="damaged; train without --resume"):
+                run(pulled, MUON, few, resume=True)
+        path.unlink()
+        with pytest.raises(CorruptArtifactError, match="damaged"):
+            run(pulled, MUON, few, resume=True)
+        path.write_bytes(whole)
+    (folder / "run.json").write_text("[")
+    with pytest.raises(CorruptArtifactError, match=r"run\.json is damaged"):
+        run(pulled, MUON, few, resume=True)
+
+
+def test_a_checkpoint_cut_between_its_renames_is_found(
+    pulled: Path, few: FashionMnist, wholes: Callable[[Recipe], Path]
+) -> None:
+    folder = run_folder_of(pulled) / "seed-1"
+    (folder / "epoch").rename(folder / "epoch.earlier")
+    (folder / "epoch.new-0123abcd").mkdir()
+    run(pulled, MUON, few, resume=True)
+    assert same(wholes(MUON), pulled)
+
+
+def test_there_may_be_nothing_to_resume(few: FashionMnist, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="train without --resume"):
+        run(tmp_path / "mine", MUON, few, resume=True)
+    finished = toolkit("train", "--resume", "--output", tmp_path / "mine")
+    assert finished.code == 3
+    assert "there is no interrupted training" in finished.error_line
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoint(
+    few: FashionMnist, wholes: Callable[[Recipe], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second checkpoint finds no room; the first is whole, and training goes on from it."""
+    import shutil
+
+    copyfile = shutil.copyfile
+
+    def full(source: Any, target: Any, **options: Any) -> Any:
+        if str(target).endswith("history.csv") and len(source.read_text().splitlines()) == 3:
+            raise OSError(28, os.strerror(28), str(target))
+        return copyfile(source, target, **options)
+
+    monkeypatch.setattr("toolkit.training.checkpoints.shutil.copyfile", full)
+    with pytest.raises(StorageError, match=r"No space left.*--resume"):
+        run(tmp_path / "mine", MUON, few)
+    monkeypatch.undo()
+    assert not (tmp_path / "mine").exists()
+    seen: list[Epoch] = []
+    run(tmp_path / "mine", MUON, few, seen.append, resume=True)
+    assert seen[0].number == 2
+    assert same(wholes(MUON), tmp_path / "mine")
+
+
+def begun(output: Path, *options: str) -> subprocess.Popen[str]:
+    """A training of the real data by the installed command, at the end of its second epoch."""
+    command = [sys.executable, "-m", "toolkit", "train", "--output", str(output), "--epochs", "4", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 2/4" in line:
+            return process
+    raise AssertionError("it ended too soon")
+
+
+def test_a_killed_command_resumes_bit_equal(tmp_path: Path) -> None:
+    assert toolkit("train", "--output", tmp_path / "whole", "--epochs", 4).code == 0
+    process = begun(tmp_path / "mine")
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "mine").exists()
+    resumed = toolkit("train", "--output", tmp_path / "mine", "--epochs", 4, "--resume")
+    assert resumed.code == 0, resumed.err
+    assert "epoch 1/4" not in resumed.err
+    assert same(tmp_path / "whole", tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_says_how_to_go_on(times: int, tmp_path: Path) -> None:
+    process = begun(tmp_path / "mine")
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in ((130,) if times == 1 else (130, -signal.SIGINT)), err
+    assert "Traceback" not in err
+    if times == 1:
+        assert "--resume goes on from there" in err
+        return
+    assert not (tmp_path / "mine").exists()
+    assert toolkit("train", "--output", tmp_path / "mine", "--epochs", 4, "--resume").code == 0
+
+
+def test_a_diverged_training_leaves_nothing(tmp_path: Path) -> None:
+    finished = toolkit(
+        "train", "--recipe", "notebook", "--epochs", 2, "--learning-rate", 1e9, "--output", tmp_path / "mine"
+    )
+    assert finished.code == 1
+    assert "lower the learning rate" in finished.error_line
+    assert "epoch 2/2" not in finished.err
+    assert list(tmp_path.iterdir()) == []
