@@ -122,7 +122,7 @@ clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra sign --group dev --no-strip-extras \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra sweep --extra sign --group dev --no-strip-extras \
 		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet -c requirements.lock -o requirements-core.lock

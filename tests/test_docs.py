@@ -32,6 +32,7 @@ def test_every_command_and_option_that_the_readme_shows_exists() -> None:
         "verify",
         "verify-bundle",
         "predict",
+        "sweep",
         "inspect",
         "bench",
         "bundle",

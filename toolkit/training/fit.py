@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from toolkit.data import FashionMnist
     from toolkit.progress import Step
+    from toolkit.training.distilling import Taught
     from toolkit.training.recipes import Recipe
     from toolkit.training.run_folder import RunFolder
 
@@ -74,6 +75,7 @@ def train(
     *,
     run: RunFolder | None = None,
     step: Step = silent_step,
+    taught: Taught | None = None,
 ) -> TrainingResult:
     """Train the recipe's MLP, validated after each epoch, and leave model.keras and history.csv in a folder.
 
@@ -88,6 +90,7 @@ def train(
         on_epoch: told of each epoch's figures, of teachers too.
         run: where checkpoints are kept, and taken up; None keeps none.
         step: told of the progress of what is no epoch.
+        taught: what the recipe's teachers give, where that is known; else they are trained or opened here.
 
     Raises:
         DivergedError: the loss is no number any more.
@@ -99,7 +102,8 @@ def train(
     import_tensorflow().config.experimental.enable_op_determinism()
     clock = time.perf_counter
     start = clock()
-    taught = teach(recipe, data, seed, on_epoch, run, step) if recipe.distills else None
+    if taught is None and recipe.distills:
+        taught = teach(recipe, data, seed, on_epoch, run, step)
     done = done_so_far(run)
     # What was done before an interruption counts as it did then.
     before = (done.seconds or (taught.seconds if taught else 0.0)) - (clock() - start)
