@@ -116,9 +116,14 @@ def accuracy() -> str:
             ]
         )
     training = manifest["training"]
+    recipe = training["recipe"]
+    # Before recipes had a version, the one named default was another.
+    named = (
+        f"Recipe `{recipe['name']}`" if "format" in recipe else f"An earlier recipe ({recipe['optimizer']}, no teacher)"
+    )
     return (
         _table(["file", "test accuracy", "labels as Keras", "largest difference", "bytes"], rows)
-        + f"\n\nRecipe `{training['recipe']['name']}`, seed {training['seed']}, {training['epochs_run']} epochs in "
+        + f"\n\n{named}, seed {training['seed']}, {training['epochs_run']} epochs in "
         f"{training['seconds']:.0f} s. One seed: another moves accuracy by some tenths of a point."
     )
 
