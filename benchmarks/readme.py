@@ -54,6 +54,7 @@ def render(text: str) -> str:
     blocks = {
         "accuracy": accuracy(),
         "latency": latency(),
+        "harness": harness(),
         "overhead": overhead(),
         "device": summary(_load(RESULTS / "device.json")),
         "peers": peers.summary(_load(RESULTS / "peers.json"), _load(RESULTS / "mlperf.json"), _table),
@@ -66,8 +67,6 @@ def render(text: str) -> str:
         "architectures": architectures(),
         "help": command_help(),
     }
-    if (RESULTS / "harness.json").is_file():  # `make harness` takes half an hour and was not run on this state yet
-        blocks["harness"] = harness()
     for name, block in blocks.items():
         pattern = re.compile(rf"(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)", re.DOTALL)
         parts = pattern.split(text)  # before, the first marker, the last marker, after
@@ -117,9 +116,14 @@ def accuracy() -> str:
             ]
         )
     training = manifest["training"]
+    recipe = training["recipe"]
+    # Before recipes had a version, the one named default was another.
+    named = (
+        f"Recipe `{recipe['name']}`" if "format" in recipe else f"An earlier recipe ({recipe['optimizer']}, no teacher)"
+    )
     return (
         _table(["file", "test accuracy", "labels as Keras", "largest difference", "bytes"], rows)
-        + f"\n\nRecipe `{training['recipe']['name']}`, seed {training['seed']}, {training['epochs_run']} epochs in "
+        + f"\n\n{named}, seed {training['seed']}, {training['epochs_run']} epochs in "
         f"{training['seconds']:.0f} s. One seed: another moves accuracy by some tenths of a point."
     )
 

@@ -34,6 +34,7 @@ def test_every_command_and_option_that_the_readme_shows_exists() -> None:
         "predict",
         "sweep",
         "inspect",
+        "report",
         "bench",
         "bundle",
         "tune",

@@ -292,6 +292,8 @@ def test_whoever_is_better_is_named(published: dict[str, Any], mlperf: dict[str,
     assert slow not in [peer for peer, _ in better(published["peers"], ours, FIGURES[0]) or []]
     slow["threads"]["1"]["ratio"] = {"ratio": 0.25, "low": 0.2, "high": 1.1}  # it may be none
     assert slow not in [peer for peer, _ in better(published["peers"], ours, FIGURES[0]) or []]
+    told = summary(published, mlperf, table)
+    assert "Perhaps too, as the interval holds 1: Keras, `predict` (0.25, up to 1.10)" in told
     slow["threads"]["1"]["ratio"]["high"] = 0.3
     named = {peer["name"]: ratio for peer, ratio in better(published["peers"], ours, FIGURES[0]) or []}
     assert named[slow["name"]] == pytest.approx(0.25)

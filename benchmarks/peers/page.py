@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.mlperf.page import mlperf_section, mlperf_summary
 from benchmarks.peers.field import OURS
 from benchmarks.peers.plots import Mark, dots
-from benchmarks.peers.reasons import FIGURES, Figure, better, reason
+from benchmarks.peers.reasons import FIGURES, Figure, better, perhaps, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +132,8 @@ def summary(report: dict[str, Any], mlperf: dict[str, Any], table: Table) -> str
     found = better(report["peers"], ours, FIGURES[0]) if ours else None
     faster = [f"{peer['name']} ({ratio:.2f})" for peer, ratio in found or []]
     lost = f"Faster for one image than ours, by ratio of p50: {', '.join(faster)}. " if faster else ""
+    if unsure := _unsure(report, FIGURES[0]):
+        lost += f"Perhaps too, as the interval holds 1: {unsure}. "
     return f"{table(columns, rows)}\n\n{lost}{mlperf_summary(mlperf)}{_caution(report)}"
 
 
@@ -246,6 +248,8 @@ def _lost(report: dict[str, Any]) -> str:
     for figure in FIGURES if ours else ():
         assert ours is not None
         found = better(report["peers"], ours, figure)
+        if unsure := _unsure(report, figure):
+            lines.append(f"- {figure.name}, perhaps, as the interval holds 1: {unsure}.")
         if not found:
             lines.append(f"- {figure.name}: {'not measured' if found is None else 'nobody is better'}.")
             continue
@@ -262,6 +266,11 @@ def _lost(report: dict[str, Any]) -> str:
     return "## Where others are better, and why\n\nBy ratio to this toolkit's int8 file, one thread.\n\n" + "\n".join(
         lines
     )
+
+
+def _unsure(report: dict[str, Any], figure: Figure) -> str:
+    found = perhaps(report["peers"], figure)
+    return ", ".join(f"{peer['name']} ({ratio['ratio']:.2f}, up to {ratio['high']:.2f})" for peer, ratio in found)
 
 
 def _all_labels(figure: Figure, peer: dict[str, Any], report: dict[str, Any]) -> bool:

@@ -82,6 +82,16 @@ def better(
     return sorted(found, key=lambda entry: entry[1], reverse=figure.more)
 
 
+def perhaps(peers: list[dict[str, Any]], figure: Figure) -> list[tuple[dict[str, Any], dict[str, float]]]:
+    """Whose ratio to ours is below 1 while its interval reaches beyond, with that ratio; with one thread."""
+    found = []
+    for peer in peers:
+        interval = peer["threads"].get("1", {}).get(figure.ratio or "")
+        if interval and interval["ratio"] < 1 - figure.least and interval["high"] >= 1:
+            found.append((peer, interval))
+    return found
+
+
 def _ratio(peer: dict[str, Any], ours: dict[str, Any], figure: Figure) -> float | None:
     """Of a peer to ours; None where it was not measured, 1 where the interval of a ratio contains 1."""
     theirs, base = (one if figure.whole else one["threads"].get("1", {}) for one in (peer, ours))

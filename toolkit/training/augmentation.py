@@ -88,8 +88,10 @@ def draw(augmentation: Augmentation, count: Any, seed: Any) -> Drawn:
 
 def augment(images: Any, augmentation: Augmentation, drawn: Drawn) -> Any:
     """The images of a batch as drawn, uint8 (batch, 28, 28)."""
-    if augmentation.flip or augmentation.shift or augmentation.scale:
-        images = _moved(images, drawn, "BILINEAR" if augmentation.scale else "NEAREST")
+    if augmentation.scale:
+        images = _mapped(images, drawn)
+    elif augmentation.flip or augmentation.shift:
+        images = _moved(images, drawn, augmentation.shift)
     if augmentation.erase:
         images = tf.where(_inside(drawn.erased), tf.zeros([], images.dtype), images)
     return images
@@ -102,10 +104,23 @@ def view_of(images: Any, flip: bool, down: int, right: int) -> Any:
     drawn = Drawn(
         tf.fill([count], flip), tf.fill([count], down), tf.fill([count], right), tf.ones([count], tf.float32), none
     )
-    return _moved(images, drawn, "NEAREST")
+    return _moved(images, drawn, max(abs(down), abs(right)))
 
 
-def _moved(images: Any, drawn: Drawn, interpolation: str) -> Any:
+def _moved(images: Any, drawn: Drawn, reach: int) -> Any:
+    """Mirrored, then moved by up to `reach` pixels: one gather of pixels, which takes half of an affine map's time."""
+    width = SIDE + 2 * reach
+    padded = tf.reshape(tf.pad(images, [[0, 0], [reach, reach], [reach, reach]]), [-1])
+    rows, columns = tf.range(SIDE)[:, tf.newaxis] * width, tf.range(SIDE)
+    orders = tf.stack([tf.reshape(rows + columns, [-1]), tf.reshape(rows + SIDE - 1 - columns, [-1])])
+    # Mirrored columns run the other way, and so does the move.
+    right = tf.where(drawn.flip, drawn.right, -drawn.right)
+    corner = tf.range(tf.shape(images)[0]) * width * width + (reach - drawn.down) * width + reach + right
+    chosen = tf.gather(orders, tf.cast(drawn.flip, tf.int32)) + corner[:, tf.newaxis]
+    return tf.reshape(tf.gather(padded, chosen), [-1, SIDE, SIDE])
+
+
+def _mapped(images: Any, drawn: Drawn) -> Any:
     """Mirrored, then scaled around the middle, then moved; what comes in from outside is 0.
 
     One affine map from output to input pixels: x_in = a (x - right) + b, where mirrored a = -1/size.
@@ -124,7 +139,7 @@ def _moved(images: Any, drawn: Drawn, interpolation: str) -> Any:
         transforms=transform,
         output_shape=[SIDE, SIDE],
         fill_value=0.0,
-        interpolation=interpolation,
+        interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )
     return moved[..., 0]
