@@ -10,8 +10,9 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -129,7 +130,8 @@ def sweep(settings: SweepSettings, data: FashionMnist, listener: Listener) -> Sw
         "seed": settings.seed,
         "images": digest,
     }
-    study = open_study(settings.storage, settings.name, identity, settings.seed, settings.steps)
+    own = _own(settings)
+    study = open_study(settings.storage, settings.name, identity, settings.seed, settings.steps, own)
     run = _Run(study, settings, data, listener, Teachers(settings.folder, data, digest, settings.seed))
     with storage_errors(settings.storage), _quiet():
         run.until_enough()
@@ -308,6 +310,21 @@ class _Told:
         self._trial.report(epoch.validation_accuracy, step)
         if epoch.number < epoch.epochs and self._trial.should_prune():
             raise _PrunedError
+
+
+def _own(settings: SweepSettings) -> dict[str, Any] | None:
+    """The recipe's own values of what is searched, as Optuna's, which are tried first; None if not all may be tried.
+
+    Fields that are given one value count as the recipe's own.
+    """
+    spaces = {field: space for field, space in settings.spaces.items() if not space.fixed}
+    try:
+        recipe = recipe_with(settings.recipe, {f: s.choices[0] for f, s in settings.spaces.items() if s.fixed})
+        found = {field: space.holding(attrgetter(field)(recipe)) for field, space in spaces.items()}
+    except (UsageError, AttributeError):  # of a teacher that there is not
+        return None
+    own = {field: spaces[field].param(text) for field, text in found.items() if text is not None}
+    return own if len(own) == len(spaces) else None
 
 
 def _beat(trial: Trial, now: float) -> None:
