@@ -59,7 +59,7 @@ def open_study(
             direction="maximize",
             load_if_exists=True,
             sampler=_sampler(seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=max(1, steps // 4)),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=-(-steps // 4)),
         )
         earlier = study.user_attrs.get(_IDENTITY)
         if earlier is None:
