@@ -2,15 +2,12 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from toolkit.cli import options, own_model
 from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
-
-if TYPE_CHECKING:
-    from toolkit.artifact import Manifest
 
 
 def verify(
@@ -70,7 +67,7 @@ def verify(
     if artifact is None:
         note(f"Verifying {folder}")
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, verify_artifact, write_cpu_records, write_parity
+    from toolkit.pipeline import FailedGatesError, export_options, verify_artifact, write_cpu_records, write_parity
 
     manifest = load_manifest(folder)
     if not set(QUANTIZED.values()) & manifest.files.keys() and not (
@@ -105,27 +102,8 @@ def verify(
     if cpus.cpus and (cpus.images is None or cpus.images >= whole) and output is None:
         write_cpu_records(folder, report)
     if not report.passed:
-        again = f"try: {shlex.join(['toolkit', 'export', str(folder), *_options_again(folder, manifest, test)])}"
+        options_again = export_options(folder, manifest, None if test is None else str(test))
+        again = f"try: {shlex.join(['toolkit', 'export', str(folder), *options_again])}"
         raise FailedGatesError(report, f"see {target} for every flipped image", again)
     if not json:
         print(f"Report: {target}")  # noqa: T201 - the command's own output
-
-
-def _options_again(folder: Path, manifest: "Manifest", test: Path | None) -> list[str]:
-    """The options of ``toolkit export`` that made an artifact."""
-    from toolkit.conversion.recipe import QuantizationRecipe
-    from toolkit.pipeline import contract_of
-
-    recipe = manifest.quantization.recipe if manifest.quantization else {}
-    options = QuantizationRecipe(**{**recipe, "keep_float": tuple(recipe.get("keep_float", ()))}).options()
-    input_dtype, gives = contract_of(folder)
-    if test is None:
-        options += [f"--input={input_dtype}"] if input_dtype == "float32" else []
-    else:
-        known = manifest.data is not None and manifest.data.calibration is not None
-        options += [f"--calibration={manifest.data.calibration}"] if known and manifest.data else []
-        options.append(f"--test={test}")
-        for scaling in manifest.conversion.scaling.values() if manifest.conversion else ():
-            options += [f"--input={scaling['dtype']}", f"--input-scale={scaling['scale']!r}"]
-            options += [f"--input-offset={scaling['offset']!r}"] if scaling["offset"] else []
-    return options + ([f"--output={gives}"] if gives != "probabilities" else [])

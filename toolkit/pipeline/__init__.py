@@ -3,6 +3,7 @@
 Each fills a staging folder and lets it take the artifact's place only when every gate held.
 """
 
+from toolkit.pipeline.again import export_options
 from toolkit.pipeline.exporting import ExportOptions, export_onnx, quantize_on
 from toolkit.pipeline.line import (
     contract_of,
@@ -24,6 +25,7 @@ __all__ = [
     "contract_of",
     "export_artifact",
     "export_onnx",
+    "export_options",
     "export_target",
     "gather",
     "quantize_on",
