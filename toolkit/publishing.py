@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from toolkit.card_mark import CARD, is_own_card
 from toolkit.errors import StorageError, ToolkitError, UsageError
 from toolkit.predictor import MANIFEST_NAME, read_manifest
 
@@ -137,7 +138,8 @@ Replaceable = Callable[[Path, Path], None]
 def staged_folder(target: Path, *, replaceable: Replaceable | None = None) -> Iterator[Path]:
     """An empty staging folder that takes the target's place when the block ends well, and vanishes when it does not.
 
-    Of an artifact, what else is in the target then moves over: everything but `OWN_FILES`, as it is at that moment.
+    Of an artifact, what else is in the target then moves over: everything but `OWN_FILES` and a model card of ours, as
+    it is at that moment.
 
     Args:
         target: the folder; it need not exist.
@@ -179,14 +181,14 @@ def staged_folder(target: Path, *, replaceable: Replaceable | None = None) -> It
 def _put_in_place(staging: Path, target: Path, replaceable: Replaceable | None) -> None:
     if target.is_dir():
         if replaceable is None:
-            _carry_over(target, staging, OWN_FILES)
+            _carry_over(target, staging, _not_carried(target))
         shutil.copystat(target, staging)
     _swap(staging, target)
     if not staging.is_dir():
         return
     # Now staging is the earlier folder, and may hold what came into it while we worked.
     if replaceable is None:
-        _carry_over(staging, target, OWN_FILES)
+        _carry_over(staging, target, _not_carried(staging))
     elif any(staging.iterdir()):
         try:
             replaceable(staging, target)
@@ -260,11 +262,17 @@ OWN_FILES = frozenset(
         "model.keras",
         "model.onnx",
         "parity.json",
+        "report.html",
         "saved_model",
         "settings.json",
         "tune.json",
     }
 )
+
+
+def _not_carried(folder: Path) -> frozenset[str]:
+    """What is about the earlier model, and does not move over to the next one."""
+    return OWN_FILES | ({CARD} if is_own_card(folder / CARD) else set())
 
 
 def _checked_target(target: Path, replaceable: Replaceable) -> Path:
