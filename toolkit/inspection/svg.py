@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from xml.sax.saxutils import escape
 
-__all__ = ["BOLD", "document", "fitted", "text", "text_width", "tooltip"]
+__all__ = ["BOLD", "clean", "document", "fitted", "inlined", "text", "text_width", "tooltip"]
 
 BOLD = 1.12
 """How much wider bold text is, at most."""
@@ -48,7 +49,7 @@ def document(width: float, height: float, title: str, parts: list[str]) -> str:
     )
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
-        f"<title>{_clean(title)}</title>",
+        f"<title>{clean(title)}</title>",
         f"<style>{_STYLE}</style>",
         arrow,
         '<rect class="paper" width="100%" height="100%"/>',
@@ -56,14 +57,25 @@ def document(width: float, height: float, title: str, parts: list[str]) -> str:
     return "\n".join([*head, *parts, "</svg>", ""])
 
 
+def inlined(picture: str) -> str:
+    """A picture of `document`'s to stand in a page, which brings the style for it.
+
+    A style sheet that stands in a page's picture would be the whole page's.
+    """
+    without = re.sub(r"<style>.*?</style>\n", "", picture, count=1, flags=re.DOTALL)
+    for left_out in ('<rect class="paper" width="100%" height="100%"/>\n', ' xmlns="http://www.w3.org/2000/svg"'):
+        without = without.replace(left_out, "", 1)
+    return without
+
+
 def text(x: float, y: float, said: str, kind: str, anchor: str = "middle") -> str:
     """One line of text."""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{_clean(said)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{clean(said)}</text>'
 
 
 def tooltip(said: str) -> str:
     """What is shown when the pointer rests on what it is in."""
-    return f"<title>{_clean(said)}</title>"
+    return f"<title>{clean(said)}</title>"
 
 
 def text_width(said: str, size: float, *, bold: bool = False) -> float:
@@ -105,5 +117,6 @@ def _printable(said: str) -> str:
     )
 
 
-def _clean(said: str) -> str:
+def clean(said: str) -> str:
+    """Text as XML and HTML can hold it, in an element or in an attribute with double quotes."""
     return escape(_printable(said), {'"': "&quot;"})
