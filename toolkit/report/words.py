@@ -1,0 +1,55 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["DASH", "figure", "kilobytes", "listed", "microseconds", "percent", "points", "value_text"]
+
+DASH = "\N{EN DASH}"
+"""In the place of a figure that is not known."""
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share of 0 to 1."""
+    return DASH if share is None else f"{share:.{digits}%}"
+
+
+def points(share: float | None) -> str:
+    """A difference of two shares, in points with its sign."""
+    return DASH if share is None else f"{100 * share + 0.0:+.2f}"
+
+
+def kilobytes(size: int | None) -> str:
+    """Bytes, in thousands."""
+    return DASH if size is None else f"{size / 1000:,.0f} kB" if size >= 1000 else f"{size} bytes"
+
+
+def microseconds(time: float | None) -> str:
+    """A time in us; in ms where it is long."""
+    if time is None:
+        return DASH
+    return f"{time:,.1f} \N{MICRO SIGN}s" if time < 10_000 else f"{time / 1000:,.1f} ms"
+
+
+def figure(value: float | None) -> str:
+    """Any number in four digits at most."""
+    return DASH if value is None else "0" if value == 0 else f"{value:.3g}"
+
+
+def listed(words: list[str]) -> str:
+    """Words in a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def value_text(value: Any) -> str:
+    """A setting, as tables show it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(value_text(each) for each in value) or "none"
+    return str(value)
