@@ -33,6 +33,7 @@ def test_every_command_and_option_that_the_readme_shows_exists() -> None:
         "verify-bundle",
         "predict",
         "inspect",
+        "report",
         "bench",
         "bundle",
         "tune",
