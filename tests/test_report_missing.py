@@ -12,6 +12,7 @@ import yaml
 
 from tests.breaking import repin
 from tests.conftest import REFERENCE, ROOT, toolkit
+from tests.own import command
 from tests.reports import SECTIONS, Page, copied, edit_manifest, reported, with_bench, without
 from toolkit import artifact as artifacts
 from toolkit.card_mark import CARD_MARK
@@ -90,9 +91,9 @@ LACKING = [
 ]
 
 
-@pytest.mark.parametrize(("change", "why", "command"), LACKING, ids=lambda each: getattr(each, "__name__", ""))
+@pytest.mark.parametrize(("change", "why", "adds"), LACKING, ids=lambda each: getattr(each, "__name__", ""))
 def test_what_is_missing_is_said_with_the_command_that_adds_it(
-    tmp_path: Path, change: Callable[[Path], None], why: str, command: str | None
+    tmp_path: Path, change: Callable[[Path], None], why: str, adds: str | None
 ) -> None:
     folder = copied(tmp_path)
     change(folder)
@@ -100,13 +101,13 @@ def test_what_is_missing_is_said_with_the_command_that_adds_it(
     page = Page(text)
     assert set(SECTIONS) <= set(page.ids)
     assert why in page.text
-    if command is not None:
-        assert f"It comes with {command} ." in page.text
-        assert any(command in each["command"] and why in each["missing"] for each in found["missing"])
-        assert command in done.err
+    if adds is not None:
+        assert f"It comes with {adds} ." in page.text
+        assert any(adds in each["command"] and why in each["missing"] for each in found["missing"])
+        assert adds in done.err
     for results in (found["results"]["accuracy"], found["network"]["parameters"]):
         assert results is not None
-    card = toolkit("report", folder, "--markdown", "-o", tmp_path / "card.md")
+    card = command("report", folder, "--markdown", "-o", tmp_path / "card.md", cwd=tmp_path)
     assert card.code == 0, card.err
 
 
@@ -133,7 +134,7 @@ def test_an_artifact_that_was_only_trained(tmp_path: Path) -> None:
     for part in ("results", "neurons", "flips", "layers", "cpus", "bench"):
         assert found[part]["command"] == "toolkit export fashion-mnist --quantize", part
     assert page.text.count("Nothing was exported yet.") == 1
-    card = toolkit("report", folder, "--markdown")
+    card = command("report", folder, "--markdown", cwd=tmp_path)
     assert card.code == 0, card.err
     assert "library_name: keras" in (folder / "README.md").read_text()
 
@@ -177,7 +178,7 @@ def test_names_of_anybodys_are_shown_as_they_are(tmp_path: Path) -> None:
     page = Page(text)
     assert evil.replace("\u202e", "\ufffd") in page.text
     assert found["name"] == evil
-    card = toolkit("report", folder, "--markdown", "-o", tmp_path / "card.md")
+    card = command("report", folder, "--markdown", "-o", tmp_path / "card.md", cwd=tmp_path)
     assert card.code == 0, card.err
     written = (tmp_path / "card.md").read_text()
     assert yaml.safe_load(written.split("\n---\n", 1)[0].removeprefix("---\n"))["model-index"][0]["name"] == evil

@@ -175,8 +175,10 @@ def _activations(
 
 
 def _answers_name(manifest: Manifest) -> str:
-    names = [output.name for output in manifest.outputs]
-    return PROBABILITIES if PROBABILITIES in names else LOGITS if LOGITS in names else names[0]
+    """What the last layer gives, by the contract of the output: a softmax or sigmoid has values from 0 to 1."""
+    given = {output.name: output for output in manifest.outputs}
+    name = PROBABILITIES if PROBABILITIES in given else LOGITS if LOGITS in given else next(iter(given))
+    return PROBABILITIES if given[name].range == [0.0, 1.0] else name
 
 
 def _sample(
