@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from toolkit.card_mark import CARD_MARK
+from toolkit.inspection.svg import printable
 from toolkit.report.parts import Missing
 from toolkit.report.words import DASH, kilobytes, microseconds, percent, points, value_text
 
@@ -43,7 +44,8 @@ def model_card(report: Report) -> str:
         _provenance(report),
         CARD_MARK,
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    lines = "\n\n".join(part for part in parts if part).split("\n")
+    return "\n".join([*map(printable, lines), ""])
 
 
 def _is_fashion(report: Report) -> bool:

@@ -11,7 +11,7 @@ from toolkit import golden
 from toolkit.artifact import GOLDEN, ONNX
 from toolkit.errors import ModelError
 from toolkit.predictor import LOGITS, PROBABILITIES, read_checked
-from toolkit.report.parts import ASIDE, Missing
+from toolkit.report.parts import ASIDE, Missing, not_exported
 from toolkit.report.rows import KnownRows
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def find_neurons(
         CorruptArtifactError: a file is not what the manifest says.
     """
     if ONNX not in manifest.files:
-        return Missing("There is no float32 file to watch at work.", f"toolkit export {place} --quantize")
+        return not_exported(place)
     if isinstance(network, Missing):
         return network
     if network.sizes is None:
