@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 from tests.fake_training import PLAIN, accuracy_of, fake_train, listener, no_images, run, settings
 from toolkit.errors import CorruptArtifactError, MissingError, StorageError, UsageError
 from toolkit.sweeping import liveness
-from toolkit.sweeping.sweep import sweep
+from toolkit.sweeping.sweep import _own, sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,18 @@ def test_the_same_seed_tries_the_same_and_the_best_is_first(tmp_path: Path) -> N
     assert finished == sorted(finished, reverse=True)  # type: ignore[type-var]  # none is None
     assert first.best is not None
     assert first.best.validation_accuracy == accuracy_of(first.recipe_of(first.best)) == max(finished)  # type: ignore[type-var]  # the same
+
+
+@pytest.mark.usefixtures("fake")
+def test_the_recipe_itself_comes_first_if_it_may_be_tried(tmp_path: Path) -> None:
+    report = run(settings(tmp_path / "a", trials=2))
+    assert [row.number for row in report.trials if row.own] == [0]
+    assert tried(report)[0] == {"learning_rate": "0.01", "dropout": "0.0", "hidden": "16"}
+    fixed = run(settings(tmp_path / "b", "hidden=8|16", "epochs=2", "teacher=none|default", "flip=true", trials=1))
+    assert tried(fixed) == [{"hidden": "16", "epochs": "2", "teacher": "none", "flip": "true"}]
+    assert _own(settings(tmp_path, "teacher.epochs=1..4")) is None
+    for name, space in (("c", "learning_rate=0.02..0.1"), ("d", "hidden=8|4")):
+        assert not any(row.own for row in run(settings(tmp_path / name, space, trials=1)).trials)
 
 
 @pytest.mark.usefixtures("fake")

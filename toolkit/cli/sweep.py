@@ -62,7 +62,7 @@ def sweep(
 
     \b
     Examples:
-        toolkit sweep --apply exported/mine/recipe.json
+        toolkit sweep --apply exported/sweep/recipe.json
         toolkit sweep --recipe notebook --search learning_rate=log:0.001..0.5 --search 'hidden=300,100|200,50'
         toolkit sweep --search 'optimizer=sgd|adam|muon' --search batch_norm=false --trials 50 --plot sweep.svg
     """
@@ -137,8 +137,8 @@ def _end(report: "SweepReport", file: Path | None, usual_epochs: int, *, quiet: 
     if report.best is None:
         outcomes = {row.outcome for row in report.trials if row.counted}
         if outcomes and outcomes <= {"diverged", "invalid", "failed"}:
-            reason = report.trials[-1].reason
-            raise DivergedError(f"no trial was trained to its end, the last as {reason}; give other spaces by --search")
+            reason = next(row.reason for row in report.trials if row.counted)
+            raise DivergedError(f"no trial was trained to its end, one as {reason}; give other spaces by --search")
         if file is not None:
             raise UsageError("--apply has nothing to write: no trial has finished yet; give the study more time")
         return

@@ -94,14 +94,14 @@ def print_sweep(report: SweepReport) -> None:
             f"{row.seconds:.0f}" if row.seconds is not None else "",
             *([f"{row.parameters:,}" if row.parameters else ""] if sized else []),
             *(row.settings.get(field, "") for field in report.searched),
-            "" if row.outcome == "finished" else row.outcome,
+            "the recipe itself" if row.own else "" if row.outcome == "finished" else row.outcome,
         ]
         for row in shown[:_ROWS]
     ]
     ended = ", ".join(f"{count} {outcome}" for outcome, count in counts(report.trials).items())
     title = (
-        f"Sweep {report.study}: {report.counted} trials ({ended}); accuracy on {report.validation_images:,} validation "
-        "images"
+        f"Sweep {report.study!r}: {report.counted} trials ({ended}); accuracy on "
+        f"{report.validation_images:,} validation images"
     )
     print_table(title, columns, rows)
     if len(report.trials) > len(rows):
@@ -109,6 +109,9 @@ def print_sweep(report: SweepReport) -> None:
     if report.importances:
         shares = ", ".join(f"{field} {share:.0%}" for field, share in report.importances.items())
         note(f"What set the better trials apart: {shares}")
+    own = next((row for row in report.trials if row.own and row.validation_accuracy is not None), None)
+    if own is not None and own is not report.best:
+        note(f"The recipe itself: {_accuracy(own):.2%}")
     if report.best is not None:
         least = _accuracy(report.best) - report.standard_error
         close = sum(row.validation_accuracy is not None and _accuracy(row) >= least for row in report.trials) - 1

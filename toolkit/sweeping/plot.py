@@ -75,6 +75,9 @@ def _history(axes: Any, finished: list[Row], stopped: list[Row]) -> None:
         axes.step(
             [row.number for row in in_turn], [100 * one for one in best], where="post", color=_BEST, label="best so far"
         )
+    for row in finished:
+        if row.own:
+            axes.axhline(100 * _height(row), color=_STOPPED, linewidth=0.8, linestyle="--", label="the recipe itself")
     axes.set_xlabel("trial")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, loc="best", fontsize=8)

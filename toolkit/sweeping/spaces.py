@@ -92,7 +92,21 @@ class Space:
 
     def param(self, text: str) -> Any:
         """The value that Optuna records for a text."""
-        return int(text) if self.kind == "int" and not self.choices else text
+        return self.value(text) if not self.choices else text
+
+    def holding(self, value: object) -> str | None:
+        """The text of a recipe's own value; None if it is not in this space."""
+        if isinstance(value, bool | str):
+            text = str(value).lower() if isinstance(value, bool) else value
+        elif isinstance(value, int | float):
+            text = repr(value)
+            if not self.choices:
+                return text if self.low <= value <= self.high else None
+        elif isinstance(value, tuple):
+            text = ",".join(map(str, value))
+        else:
+            text = "none" if value is None else "default"  # the teacher
+        return text if text in self.choices else None
 
     def value(self, text: str) -> Any:
         """A text as a JSON value: a number, true or false, a list of layer sizes or files, or the text itself."""

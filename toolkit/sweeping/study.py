@@ -12,7 +12,7 @@ import numpy as np
 from toolkit.errors import UsageError
 from toolkit.sweeping.liveness import GRACE, is_alive
 from toolkit.sweeping.storage import open_storage, shown, storage_errors
-from toolkit.sweeping.trials import BEAT, DEATHS, INDEX, OUTCOME, PROCESS, RETRY_OF
+from toolkit.sweeping.trials import BEAT, DEATHS, INDEX, OUTCOME, OWN, PROCESS, RETRY_OF
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -28,7 +28,9 @@ _IDENTITY = "toolkit sweep"
 _MOST_DEATHS = 2  # settings that end the process twice are not tried a third time
 
 
-def open_study(where: str, name: str, identity: dict[str, Any], seed: int, steps: int) -> Study:
+def open_study(
+    where: str, name: str, identity: dict[str, Any], seed: int, steps: int, first: dict[str, Any] | None = None
+) -> Study:
     """A study in a storage, begun or joined.
 
     Suggestions are Optuna's TPE, pruning is its MedianPruner: a trial stops if its best accuracy so far is below the
@@ -41,6 +43,7 @@ def open_study(where: str, name: str, identity: dict[str, Any], seed: int, steps
         identity: what all who share the study must have in common, as JSON values.
         seed: of the suggestions.
         steps: how many accuracies a training reports at most.
+        first: what a study that is begun tries first, as Optuna's values.
 
     Raises:
         UsageError: a study of this name was begun otherwise.
@@ -63,6 +66,8 @@ def open_study(where: str, name: str, identity: dict[str, Any], seed: int, steps
             if study.get_trials(deepcopy=False):
                 raise UsageError(f"the study {name!r} in {shown(where)} is not toolkit sweep's; give another --name")
             study.set_user_attr(_IDENTITY, identity)
+            if first is not None:
+                study.enqueue_trial(first, user_attrs={OWN: True}, skip_if_exists=True)
             earlier = study.user_attrs[_IDENTITY]
     # As JSON gives it back: tuples are lists there.
     if changed := _difference(earlier, json.loads(json.dumps(identity))):
@@ -115,6 +120,7 @@ def plan_again(study: Study, trial: FrozenTrial, deaths: int | None = None) -> N
         RETRY_OF: trial.number,
         INDEX: index_of(study, trial),
         DEATHS: said.get(DEATHS, 0) if deaths is None else deaths,
+        OWN: said.get(OWN, False),
     }
     study.enqueue_trial(trial.params, user_attrs=attributes)
 

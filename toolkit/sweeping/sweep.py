@@ -10,8 +10,9 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -129,7 +130,8 @@ def sweep(settings: SweepSettings, data: FashionMnist, listener: Listener) -> Sw
         "seed": settings.seed,
         "images": digest,
     }
-    study = open_study(settings.storage, settings.name, identity, settings.seed, settings.steps)
+    own = _own(settings)
+    study = open_study(settings.storage, settings.name, identity, settings.seed, settings.steps, own)
     run = _Run(study, settings, data, listener, Teachers(settings.folder, data, digest, settings.seed))
     with storage_errors(settings.storage), _quiet():
         run.until_enough()
@@ -152,8 +154,10 @@ class _Run:
     def until_enough(self) -> None:
         begun = time.monotonic()
         timeout = self._settings.timeout
+        replace_dead(self._study, self._listener.note)
+        if there := self._others():
+            self._listener.note(f"trials that are there already, done or begun by others: {there}")
         while True:
-            replace_dead(self._study, self._listener.note)
             self._check_sense()
             if self._others() >= self._settings.trials or (timeout is not None and time.monotonic() - begun >= timeout):
                 return
@@ -166,6 +170,7 @@ class _Run:
                 return
             self._run(trial)
             self._listener.on_trial(trial.number, self.report())
+            replace_dead(self._study, self._listener.note)
 
     def _others(self, before: int | None = None) -> int:
         """How many trials are done or being done, but for one that is numbered so and those begun after it."""
@@ -246,7 +251,7 @@ class _Run:
         from toolkit.training.fit import train
 
         seed = self._settings.seed
-        with tempfile.TemporaryDirectory(prefix="toolkit-sweep-") as folder, _forgotten():
+        with tempfile.TemporaryDirectory(prefix="toolkit-sweep-") as folder, _keras_session():
             taught = self._teachers.of(recipe, told.epoch, self._listener.step)
             result = train(recipe, self._data, seed, Path(folder), told.epoch, step=self._listener.step, taught=taught)
         trial.set_user_attr(trials.LOSS, result.validation_loss)
@@ -307,6 +312,21 @@ class _Told:
             raise _PrunedError
 
 
+def _own(settings: SweepSettings) -> dict[str, Any] | None:
+    """The recipe's own values of what is searched, as Optuna's, which are tried first; None if not all may be tried.
+
+    Fields that are given one value count as the recipe's own.
+    """
+    spaces = {field: space for field, space in settings.spaces.items() if not space.fixed}
+    try:
+        recipe = recipe_with(settings.recipe, {f: s.choices[0] for f, s in settings.spaces.items() if s.fixed})
+        found = {field: space.holding(attrgetter(field)(recipe)) for field, space in spaces.items()}
+    except (UsageError, AttributeError):  # of a teacher that there is not
+        return None
+    own = {field: spaces[field].param(text) for field, text in found.items() if text is not None}
+    return own if len(own) == len(spaces) else None
+
+
 def _beat(trial: Trial, now: float) -> None:
     import optuna
 
@@ -316,27 +336,25 @@ def _beat(trial: Trial, now: float) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back TensorFlow's warnings that one model after another is traced, and what Keras prints of divergence."""
-    config = import_keras().config
+    """Holds back TensorFlow's warnings that functions are traced again and again, as each model's must be."""
     logger = logging.getLogger("tensorflow")
-    level, printing = logger.level, config.is_interactive_logging_enabled()
+    level = logger.level
     logger.setLevel(logging.ERROR)
-    config.disable_interactive_logging()
     try:
         yield
     finally:
         logger.setLevel(level)
-        if printing:
-            config.enable_interactive_logging()
 
 
 @contextmanager
-def _forgotten() -> Iterator[None]:
-    """Afterwards Keras holds nothing of the models that were made in the block."""
+def _keras_session() -> Iterator[None]:
+    """A block in which Keras prints nothing, and after which it holds nothing of the models made there."""
+    keras = import_keras()
+    keras.config.disable_interactive_logging()  # else it tells stdout of a loss that is no number
     try:
         yield
     finally:
-        import_keras().utils.clear_session()
+        keras.utils.clear_session()  # this sets the printing back too
 
 
 def _parameters(hidden: tuple[int, ...]) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "INDEX",
     "LOSS",
     "OUTCOME",
+    "OWN",
     "PARAMETERS",
     "PROCESS",
     "REASON",
@@ -36,6 +37,7 @@ PROCESS, BEAT = "process", "beat"
 OUTCOME, REASON = "outcome", "reason"
 EPOCHS, LOSS, PARAMETERS = "epochs_run", "validation_loss", "parameters"
 RETRY_OF, INDEX, DEATHS = "retry_of", "index", "deaths"
+OWN = "own"
 
 # Those that are counted as tried.
 _COUNTED = ("finished", "pruned", "diverged", "failed", "invalid")
@@ -62,6 +64,7 @@ class Row:
         seconds: wall time; None if it has not ended.
         host: the machine's name.
         reason: why it did not finish.
+        own: its settings are the recipe's own.
     """
 
     number: int
@@ -76,6 +79,7 @@ class Row:
     seconds: float | None
     host: str
     reason: str | None
+    own: bool
 
     @property
     def counted(self) -> bool:
@@ -116,6 +120,7 @@ def row_of(trial: FrozenTrial, spaces: Mapping[str, Space]) -> Row | None:
         trial.duration.total_seconds() if trial.duration is not None else None,
         said.get(PROCESS, {}).get("host", ""),
         said.get(REASON),
+        said.get(OWN, False),
     )
 
 
