@@ -112,11 +112,12 @@ def test_mistakes_are_the_surest_ones(
     labels, sure = fashion_mnist.test_labels, answers["int8"].max(axis=1)
     wrong = answers["int8"].argmax(axis=1) != labels
     shown = made[2]["results"]["mistakes"]
+    readable = Page(made[1]).text
     assert len(shown) == 24
     assert [entry["confidence"] for entry in shown] == pytest.approx(sorted(sure[wrong], reverse=True)[:24])
     for entry in shown:
         assert entry["true"] == labels[entry["row"]] != entry["found"]
-        assert f"row {entry['row']:,}" in Page(made[1]).text
+        assert f"row {entry['row']:,}" in readable
 
 
 @pytest.mark.parametrize("kind", ["int8", "float32"])

@@ -12,15 +12,20 @@ import yaml
 
 from tests.breaking import repin
 from tests.conftest import REFERENCE, ROOT, toolkit
+from tests.own import command
 from tests.reports import SECTIONS, Page, copied, edit_manifest, reported, with_bench, without
 from toolkit import artifact as artifacts
 from toolkit.card_mark import CARD_MARK
+from toolkit.errors import UsageError
 from toolkit.predictor import Predictor
 from toolkit.publishing import staged_folder
+from toolkit.report import make_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from toolkit.data import FashionMnist
 
 
 def _forget(*names: str) -> Callable[[dict[str, Any]], None]:
@@ -90,9 +95,9 @@ LACKING = [
 ]
 
 
-@pytest.mark.parametrize(("change", "why", "command"), LACKING, ids=lambda each: getattr(each, "__name__", ""))
+@pytest.mark.parametrize(("change", "why", "adds"), LACKING, ids=lambda each: getattr(each, "__name__", ""))
 def test_what_is_missing_is_said_with_the_command_that_adds_it(
-    tmp_path: Path, change: Callable[[Path], None], why: str, command: str | None
+    tmp_path: Path, change: Callable[[Path], None], why: str, adds: str | None
 ) -> None:
     folder = copied(tmp_path)
     change(folder)
@@ -100,13 +105,13 @@ def test_what_is_missing_is_said_with_the_command_that_adds_it(
     page = Page(text)
     assert set(SECTIONS) <= set(page.ids)
     assert why in page.text
-    if command is not None:
-        assert f"It comes with {command} ." in page.text
-        assert any(command in each["command"] and why in each["missing"] for each in found["missing"])
-        assert command in done.err
+    if adds is not None:
+        assert f"It comes with {adds} ." in page.text
+        assert any(adds in each["command"] and why in each["missing"] for each in found["missing"])
+        assert adds in done.err
     for results in (found["results"]["accuracy"], found["network"]["parameters"]):
         assert results is not None
-    card = toolkit("report", folder, "--markdown", "-o", tmp_path / "card.md")
+    card = command("report", folder, "--markdown", "-o", tmp_path / "card.md", cwd=tmp_path)
     assert card.code == 0, card.err
 
 
@@ -130,10 +135,12 @@ def test_an_artifact_that_was_only_trained(tmp_path: Path) -> None:
     assert found["network"]["parameters"] == 266_610  # of the Keras model
     assert found["data"]["rows"]["test"] == 10_000
     assert found["training"]["best_epoch"] > 1
+    nothing = {"missing": "Nothing was exported yet.", "command": "toolkit export fashion-mnist --quantize"}
     for part in ("results", "neurons", "flips", "layers", "cpus", "bench"):
-        assert found[part]["command"] == "toolkit export fashion-mnist --quantize", part
-    assert page.text.count("Nothing was exported yet.") == 1
-    card = toolkit("report", folder, "--markdown")
+        assert found[part] == nothing, part
+    assert found["missing"] == [nothing]
+    assert page.text.count("Nothing was exported yet.") == 3  # neurons, results, export
+    card = command("report", folder, "--markdown", cwd=tmp_path)
     assert card.code == 0, card.err
     assert "library_name: keras" in (folder / "README.md").read_text()
 
@@ -164,7 +171,8 @@ def test_a_recipe_of_any_form_is_shown(tmp_path: Path) -> None:
 
 def test_names_of_anybodys_are_shown_as_they_are(tmp_path: Path) -> None:
     folder = copied(tmp_path)
-    evil = '<script>alert("1")</script>&amp;\' \u202e|```*'
+    evil = '<script>alert("1")</script>&amp;\' \u202e\ud800|```*'
+    harmless = evil.replace("\u202e\ud800", "\ufffd\ufffd")
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["name"] = evil
@@ -175,9 +183,9 @@ def test_names_of_anybodys_are_shown_as_they_are(tmp_path: Path) -> None:
     text, found, _ = reported(folder)
     assert text.count("<script>") == 1  # our own
     page = Page(text)
-    assert evil.replace("\u202e", "\ufffd") in page.text
+    assert harmless in page.text
     assert found["name"] == evil
-    card = toolkit("report", folder, "--markdown", "-o", tmp_path / "card.md")
+    card = command("report", folder, "--markdown", "-o", tmp_path / "card.md", cwd=tmp_path)
     assert card.code == 0, card.err
     written = (tmp_path / "card.md").read_text()
     assert yaml.safe_load(written.split("\n---\n", 1)[0].removeprefix("---\n"))["model-index"][0]["name"] == evil
@@ -297,3 +305,14 @@ def test_a_report_goes_with_its_model(tmp_path: Path, own: bool) -> None:
         (staging / "manifest.json").write_text((REFERENCE / "manifest.json").read_text())
     names = {"manifest.json", "notes.txt", "samples"}
     assert {path.name for path in folder.iterdir()} == (names | {"README.md"} if own else names)
+
+
+def test_an_artifact_that_is_replaced_meanwhile(tmp_path: Path, fashion_mnist: FashionMnist) -> None:
+    folder = copied(tmp_path)
+
+    def reading() -> FashionMnist:
+        without(folder, "history.csv")
+        return fashion_mnist
+
+    with pytest.raises(UsageError, match="was replaced by another command"):
+        make_report(folder, None, reading, lambda *_: None)

@@ -129,7 +129,7 @@ def test_values_and_several_outputs(tmp_path: Path) -> None:
     assert any(tile["label"].startswith("Relative error") for tile in found["tiles"])
     assert "model.int8.onnx: temperature" in page.text
     _, found = report(folder, tmp_path, "--test", "test.npz")
-    assert "name no classes" in found["results"]["missing"]
+    assert "give no classes" in found["results"]["missing"]
     card = command("report", folder, "--markdown", cwd=tmp_path)
     assert card.code == 0, card.err
     text = (folder / "README.md").read_text()
@@ -145,3 +145,21 @@ def test_random_rows_are_no_data(tmp_path: Path) -> None:
     page, found = report(tmp_path / "exported" / "m", tmp_path)
     assert "verified on random numbers" in found["data"]["missing"]
     assert "256 random rows" in page.text
+
+
+def test_yes_and_no_without_names(tmp_path: Path) -> None:
+    model = tabular(("alarm", 1, "sigmoid"))
+    given = rows(200, 8)
+    truth = mostly((model.predict(given, verbose=0)[:, 0] > 0.5).astype(int), 2)
+    folder = export(model, tmp_path, sensor=given, y=truth)
+    _, found = report(folder, tmp_path, "--test", "test.npz")
+    said = model.predict(given, verbose=0)[:, 0]
+    results = found["results"]
+    assert results["class_names"] == ["no", "yes"]
+    right = (said >= 0.5).astype(int) == truth
+    assert results["accuracy"] == right.mean()
+    expected = [[int((right & (truth == 0)).sum()), int((~right & (truth == 0)).sum())]]
+    expected.append([int((~right & (truth == 1)).sum()), int((right & (truth == 1)).sum())])
+    assert results["confusion"] == expected
+    sure = np.maximum(said, 1 - said)
+    assert results["mistakes"][0]["confidence"] == pytest.approx(sure[~right].max(), abs=1e-5)

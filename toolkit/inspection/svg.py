@@ -6,7 +6,7 @@ import re
 import unicodedata
 from xml.sax.saxutils import escape
 
-__all__ = ["BOLD", "clean", "document", "fitted", "inlined", "text", "text_width", "tooltip"]
+__all__ = ["BOLD", "clean", "document", "fitted", "inlined", "printable", "text", "text_width", "tooltip"]
 
 BOLD = 1.12
 """How much wider bold text is, at most."""
@@ -86,7 +86,7 @@ def text_width(said: str, size: float, *, bold: bool = False) -> float:
 
 def fitted(said: str, size: float, width: float, *, bold: bool = False) -> str:
     """The text, with its middle left out if it is wider than that."""
-    said = _printable(said)
+    said = printable(said)
     if text_width(said, size, bold=bold) <= width:
         return said
     for kept in range(min(len(said) - 1, 200), 1, -1):
@@ -109,7 +109,7 @@ def _em(character: str) -> float:
     return _OTHERS if ord(character) < 0x250 else 0.95
 
 
-def _printable(said: str) -> str:
+def printable(said: str) -> str:
     """Without what XML cannot hold: control characters, halves of characters, and marks that turn the direction."""
     return "".join(
         "\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Cn") or c in "\u202a\u202b\u202c\u202d\u202e" else c
@@ -119,4 +119,4 @@ def _printable(said: str) -> str:
 
 def clean(said: str) -> str:
     """Text as XML and HTML can hold it, in an element or in an attribute with double quotes."""
-    return escape(_printable(said), {'"': "&quot;"})
+    return escape(printable(said), {'"': "&quot;"})

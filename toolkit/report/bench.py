@@ -9,7 +9,7 @@ from toolkit.artifact import ONNX
 from toolkit.benchmarking.report import FORMAT
 from toolkit.benchmarking.tables import head_lines, names_of, noise_lines, tables_of
 from toolkit.errors import CorruptArtifactError
-from toolkit.report.parts import ASIDE, Missing, read_json
+from toolkit.report.parts import ASIDE, Missing, not_exported, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def read_bench(folder: Path, manifest: Manifest, place: str) -> BenchFacts | Mis
     again = f"toolkit bench {place}"
     found = read_json(folder / BENCH, again)
     if ONNX not in manifest.files:
-        return Missing("Nothing was exported yet, so nothing was timed.", f"toolkit export {place} --quantize")
+        return not_exported(place)
     if found is None:
         return Missing("The files were not timed yet.", again)
     if found.get("format") != FORMAT:

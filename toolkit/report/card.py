@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from toolkit.card_mark import CARD_MARK
+from toolkit.inspection.svg import printable
 from toolkit.report.parts import Missing
 from toolkit.report.words import DASH, kilobytes, microseconds, percent, points, value_text
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["model_card"]
 
-_HUB_TASKS = {"classification": "image-classification", "values": "other", "binary": "other", "multilabel": "other"}
 _FASHION = "zalando-datasets/fashion_mnist"
 _CLASSES, _PAIRS = 30, 5
 
@@ -44,7 +44,8 @@ def model_card(report: Report) -> str:
         _provenance(report),
         CARD_MARK,
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    lines = "\n\n".join(part for part in parts if part).split("\n")
+    return "\n".join([*map(printable, lines), ""])
 
 
 def _is_fashion(report: Report) -> bool:
@@ -82,12 +83,16 @@ def _front_matter(report: Report) -> str:
 
 
 def _hub_task(report: Report) -> str:
+    """What the hub calls it: by the form of a row, since the model itself does not say what its numbers are."""
     inputs, outputs = report.manifest.inputs, report.manifest.outputs
-    if not outputs:
-        return "image-classification" if _is_fashion(report) else "other"
-    pictures = len(inputs) == 1 and len(inputs[0].shape) in (3, 4)
-    task = _HUB_TASKS.get(str(outputs[0].task), "other")
-    return task if pictures or task == "other" else "tabular-classification"
+    if _is_fashion(report):
+        return "image-classification"
+    if not outputs or outputs[0].task != "classification" or len(inputs) != 1:
+        return "other"
+    shape = inputs[0].shape
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return "image-classification"
+    return "tabular-classification" if len(shape) == 2 else "other"
 
 
 def _model_index(report: Report, exported: Sequence[FileFacts], task: str, *, fashion: bool) -> list[str]:
@@ -125,8 +130,8 @@ def _plain(said: object) -> str:
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|" else c for c in text)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(columns) - 1)]
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    rule = [*["---"] * left, *["---:"] * (len(columns) - left)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (columns, rule, *rows))
 
 
@@ -197,7 +202,7 @@ def _network(report: Report) -> str:
     )
     return (
         f"## Network\n\n{facts.parameters:,} parameters, {work} multiply-adds for {facts.row}.\n\n"
-        + _table(["layer", "type", "parameters", "multiply-adds"], rows)
+        + _table(["layer", "type", "parameters", "multiply-adds"], rows, left=2)
         + more
     )
 
@@ -255,7 +260,7 @@ def _export(report: Report) -> str:
         said.append(_missing(report.cpus))
     else:
         rows = [[f"`{each.file}`", each.cpu, each.verdict, f"{each.rows:,}"] for each in report.cpus]
-        said.append(_table(["on emulated CPUs", "CPU", "verdict", "rows"], rows))
+        said.append(_table(["on emulated CPUs", "CPU", "verdict", "rows"], rows, left=3))
     if isinstance(report.bench, Missing):
         said.append(_missing(report.bench))
     else:

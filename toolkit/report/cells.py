@@ -32,7 +32,7 @@ _MIDDLE = 116  # the grey on which black and white text are equally well read
 def neuron_cells(title: str, values: NDArray[Any], what: str = "neuron") -> Html:
     """One square a value, the stronger the larger it is beside the layer's largest; negative ones in another colour."""
     shown = values[:MOST_CELLS]
-    columns = max(1, math.ceil(math.sqrt(len(shown) * 4 / 3)))
+    columns = _columns(len(shown))
     rows = math.ceil(len(shown) / columns)
     largest = float(np.abs(shown.astype(np.float64)).max()) or 1.0
     parts = []
@@ -52,6 +52,15 @@ def neuron_cells(title: str, values: NDArray[Any], what: str = "neuron") -> Html
             )
         )
     return chart(title, parts, columns * _PITCH + 1, rows * _PITCH + 1, "cells")
+
+
+def _columns(count: int) -> int:
+    """How many squares side by side: full lines if that goes, of a picture that is a little wider than tall."""
+    wished = max(1, math.ceil(math.sqrt(count * 4 / 3)))
+    full = [
+        each for each in range(math.ceil(math.sqrt(count)), math.ceil(math.sqrt(2 * count)) + 1) if count % each == 0
+    ]
+    return min(full, key=lambda each: abs(each - wished), default=wished)
 
 
 def answer_bars(
@@ -75,22 +84,15 @@ def answer_bars(
         start, end = (112 + 130 * (each - low) / (high - low) for each in (min(value, 0.0), max(value, 0.0)))
         kind = "said" if at == said else "other"
         text = percent(value, 1) if shares else figure(value)
-        name = f"{names[at]}{' (right)' if at == right and at != said else ''}"
+        told = f"{names[at]}: {text}" + (", which would be right" if at == right != said else "")
+        named = "true-name" if at == right else f"{kind}-name"
         parts += [
-            label(104, y + 11, fitted(name, 12, 100), f"{kind}-name", "end"),
+            label(104, y + 11, fitted(names[at], 12, 100), named, "end"),
             tag("rect", x=112, y=y, width=130, height=14, class_="track"),
-            tag(
-                "rect",
-                tag("title", f"{name}: {text}"),
-                x=start,
-                y=y,
-                width=max(end - start, 0.5),
-                height=14,
-                class_=kind,
-            ),
+            tag("rect", tag("title", told), x=start, y=y, width=max(end - start, 0.5), height=14, class_=kind),
             label(248, y + 11, text, f"{kind}-name", "start"),
         ]
-    return chart(title, parts, 300, 8 + 20.0 * len(order), "answers")
+    return chart(title, parts, 318, 8 + 20.0 * len(order), "answers")
 
 
 def pixel_values(title: str, picture: NDArray[np.uint8]) -> Html:

@@ -10,7 +10,7 @@ import numpy as np
 
 from toolkit.artifact import GOLDEN, KERAS, KERAS_H5, ONNX, PARITY, QUANTIZED, SAVED_MODEL
 from toolkit.errors import CorruptArtifactError, UsageError
-from toolkit.report.parts import Missing, read_json
+from toolkit.report.parts import Missing, is_own, not_exported, not_quantized, read_json
 from toolkit.verification.report import FORMAT
 
 if TYPE_CHECKING:
@@ -170,12 +170,12 @@ def read_parity(folder: Path, manifest: Manifest, place: str) -> dict[str, Any] 
         CorruptArtifactError: parity.json is damaged.
     """
     again = f"toolkit verify {place}"
-    if manifest.data is not None and not manifest.data.fashion_mnist:
+    if is_own(manifest):
         again += " --test FILE"
     path = folder / PARITY
     found = read_json(path, again)
     if ONNX not in manifest.files:
-        return Missing("Nothing was exported yet, so nothing was verified.", f"toolkit export {place} --quantize")
+        return not_exported(place)
     if found is None:
         return Missing(f"There is no {PARITY}, so the verdicts of the verification are not known.", again)
     if found.get("format") != FORMAT:
@@ -247,16 +247,14 @@ def _absent(files: dict[str, FileRecord], manifest: Manifest, place: str) -> lis
     """Only of an artifact that was exported: else one sentence says it all."""
     if ONNX not in files:
         return []
-    own = manifest.data is not None and not manifest.data.fashion_mnist
-    again = f"toolkit export {place}"
-    quantize = f"{again} --quantize" + (" --calibration FILE --test FILE" if own else "")
     found = []
     if not {KERAS, KERAS_H5, f"{SAVED_MODEL}/saved_model.pb"} & files.keys():
         found.append(Missing("The model that the files were made from is not here, so they cannot be verified again."))
     if not set(QUANTIZED.values()) & files.keys():
-        found.append(Missing("There is no quantized file.", quantize))
+        found.append(not_quantized(manifest, place))
     if GOLDEN not in files:
-        found.append(Missing(f"There is no {GOLDEN}, by which a device would test itself.", quantize))
+        again = not_quantized(manifest, place).command
+        found.append(Missing(f"There is no {GOLDEN}, by which a device would test itself.", again))
     return found
 
 
@@ -278,14 +276,16 @@ def find_flips(
         rows: that were asked.
         answers: to these.
     """
+    if ONNX not in manifest.files:
+        return not_exported(place)
     if not set(QUANTIZED.values()) & manifest.files.keys():
-        return Missing("There is no quantized file to compare.", f"toolkit export {place} --quantize")
+        return not_quantized(manifest, place)
     if isinstance(rows, Missing):
         return rows
     exact = next((each for each in answers if each.kind == "float32"), None)
     said = next((each for each in answers if each.kind != "float32"), None)
     if exact is None or said is None:
-        return Missing("The files name no classes, so there are no labels to compare.")
+        return Missing("The files give no classes, so there are no labels to count.")
     reference, name, corrected = exact.labels, exact.file, None
     if not isinstance(parity, Missing):
         corrected = _keras_labels(parity, rows, exact)
@@ -301,7 +301,7 @@ def find_flips(
     return FlipFacts(
         file=said.file,
         reference=name,
-        class_names=rows.class_names or tuple(f"class {label}" for label in range(said.probabilities.shape[1])),
+        class_names=said.class_names,
         rows=rows.count,
         total=len(differ),
         better=better,
@@ -339,7 +339,7 @@ def _keras_labels(parity: dict[str, Any], rows: KnownRows, exact: Answers) -> An
 def describe_cpus(manifest: Manifest, place: str) -> tuple[CpuFacts, ...] | Missing:
     """What other CPUs made of the files."""
     again = f"toolkit verify {place} --cpu all"
-    if manifest.data is not None and not manifest.data.fashion_mnist:
+    if is_own(manifest):
         again += " --test FILE"
     found = tuple(
         CpuFacts(
@@ -361,5 +361,5 @@ def describe_cpus(manifest: Manifest, place: str) -> tuple[CpuFacts, ...] | Miss
     if found:
         return found
     if ONNX not in manifest.files:
-        return Missing("Nothing was exported yet, so nothing ran on other CPUs.", f"toolkit export {place} --quantize")
+        return not_exported(place)
     return Missing("The files did not run on other CPUs yet.", again)

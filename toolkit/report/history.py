@@ -68,11 +68,9 @@ def find_training(folder: Path, manifest: Manifest, place: str) -> TrainingFacts
         CorruptArtifactError: history.csv is not what `toolkit train` writes.
     """
     if HISTORY not in manifest.files:
-        return Missing(
-            f"There is no {HISTORY}: it comes with models that this toolkit trains, and this one was trained elsewhere "
-            "or exported from a lone file.",
-            f"toolkit train --output {place}",
-        )
+        if manifest.training is None:
+            return Missing(f"There is no {HISTORY}, which only models have that this toolkit trained.")
+        return Missing(f"There is no {HISTORY}, which training writes.", f"toolkit train --output {place}")
     columns = _read(folder / HISTORY)
     losses = [(value, at) for at, value in enumerate(columns["val_loss"]) if value is not None]
     if not losses:

@@ -16,7 +16,7 @@ from toolkit.report.export import describe_cpus, describe_export, find_flips, re
 from toolkit.report.history import find_training
 from toolkit.report.network import describe_network
 from toolkit.report.neurons import find_neurons
-from toolkit.report.parts import Missing
+from toolkit.report.parts import Missing, not_exported, not_quantized
 from toolkit.report.provenance import trace
 from toolkit.report.report import Report
 from toolkit.report.results import ask, judge_answers
@@ -58,7 +58,7 @@ def make_report(folder: Path, test: Path | None, fashion: Callable[[], FashionMn
         ModelError: the folder is no artifact, or a file cannot be run.
         CorruptArtifactError: a file is not what the manifest says, or a report in the folder is damaged.
         DataError: the test rows do not fit.
-        UsageError: it is a bundle; or test rows that would do nothing.
+        UsageError: it is a bundle, or was replaced meanwhile; or test rows that would do nothing.
     """
     manifest = load_manifest(folder)
     if manifest.bundle is not None:
@@ -84,6 +84,8 @@ def make_report(folder: Path, test: Path | None, fashion: Callable[[], FashionMn
     export = describe_export(manifest, place, parity)
     passed, verdict = verdict_of(export)
     step(5, _PARTS, "putting it together")
+    if load_manifest(folder).files != manifest.files:
+        raise UsageError(f"{folder} was replaced by another command while it was looked at; report it again")
     return Report(
         name=manifest.name,
         place=place,
@@ -119,8 +121,12 @@ def place_of(folder: Path) -> str:
 
 def _layers(folder: Path, manifest: Manifest, place: str, rows: KnownRows | Missing) -> LayerReport | Missing:
     """Error by layer of the int8 file: looked at anew, since verification does so only where it loses too much."""
-    if QUANTIZED["int8"] not in manifest.files or ONNX not in manifest.files:
-        return Missing("There is no int8 file whose layers could be looked at.", f"toolkit export {place} --quantize")
+    if ONNX not in manifest.files:
+        return not_exported(place)
+    if not set(QUANTIZED.values()) & manifest.files.keys():
+        return not_quantized(manifest, place)
+    if QUANTIZED["int8"] not in manifest.files:
+        return Missing("Error by layer is looked at in int8 files alone.")
     if isinstance(rows, Missing):
         return rows
     found = error_by_layer(folder, [], manifest, rows.inputs, lambda *_: None)

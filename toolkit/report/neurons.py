@@ -11,7 +11,7 @@ from toolkit import golden
 from toolkit.artifact import GOLDEN, ONNX
 from toolkit.errors import ModelError
 from toolkit.predictor import LOGITS, PROBABILITIES, read_checked
-from toolkit.report.parts import ASIDE, Missing
+from toolkit.report.parts import ASIDE, Missing, not_exported
 from toolkit.report.rows import KnownRows
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def find_neurons(
         CorruptArtifactError: a file is not what the manifest says.
     """
     if ONNX not in manifest.files:
-        return Missing("There is no float32 file to watch at work.", f"toolkit export {place} --quantize")
+        return not_exported(place)
     if isinstance(network, Missing):
         return network
     if network.sizes is None:
@@ -175,8 +175,10 @@ def _activations(
 
 
 def _answers_name(manifest: Manifest) -> str:
-    names = [output.name for output in manifest.outputs]
-    return PROBABILITIES if PROBABILITIES in names else LOGITS if LOGITS in names else names[0]
+    """What the last layer gives, by the contract of the output: a softmax or sigmoid has values from 0 to 1."""
+    given = {output.name: output for output in manifest.outputs}
+    name = PROBABILITIES if PROBABILITIES in given else LOGITS if LOGITS in given else next(iter(given))
+    return PROBABILITIES if given[name].range == [0.0, 1.0] else name
 
 
 def _sample(

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["ASIDE", "Missing", "plain", "read_json"]
+    from toolkit.artifact import Manifest
+
+__all__ = ["ASIDE", "Missing", "is_own", "not_exported", "not_quantized", "plain", "read_json"]
 
 ASIDE: Mapping[str, Any] = {"json": False}
 """Metadata of a field that ``--json`` leaves out: pictures, activations, graphs."""
@@ -31,6 +33,26 @@ class Missing:
 
     why: str
     command: str = ""
+
+
+def is_own(manifest: Manifest) -> bool:
+    """It was exported with rows of a person's own, which commands must be given again."""
+    return manifest.data is not None and not manifest.data.fashion_mnist
+
+
+def not_exported(place: str) -> Missing:
+    """What every part says that needs an exported file, so that it is told once.
+
+    Args:
+        place: how commands call the artifact.
+    """
+    return Missing("Nothing was exported yet.", f"toolkit export {place} --quantize")
+
+
+def not_quantized(manifest: Manifest, place: str) -> Missing:
+    """Likewise of a quantized file."""
+    rows = " --calibration FILE --test FILE" if is_own(manifest) else ""
+    return Missing("There is no quantized file.", f"toolkit export {place} --quantize{rows}")
 
 
 def plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.artifact import ONNX
 from toolkit.errors import ToolkitError
 from toolkit.pipeline.again import export_options
+from toolkit.report.parts import is_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,8 +68,8 @@ def _record(found: Any) -> dict[str, Any]:
 
 
 def _commands(folder: Path, manifest: Manifest, place: str, *, timed: bool) -> list[str]:
-    found, own, test = [], manifest.data is not None and not manifest.data.fashion_mnist, None
-    if own and manifest.data is not None and not manifest.data.test.endswith("random rows"):
+    found, test = [], None
+    if is_own(manifest) and manifest.data is not None and not manifest.data.test.endswith("random rows"):
         test = manifest.data.test.partition(",")[0].removesuffix(" (the calibration rows)")
     if manifest.training is not None:
         recipe = f"toolkit train --recipe {place}/manifest.json --seed {manifest.training.seed} --output {place}"

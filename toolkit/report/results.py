@@ -10,8 +10,8 @@ import numpy as np
 from toolkit.errors import InputError, ModelError
 from toolkit.predictor import Predictor, RuntimeSettings, model_files
 from toolkit.report.measures import Calibration, ClassFigures, calibrate, figures_by_class
-from toolkit.report.parts import Missing
-from toolkit.verification.parity import confusion_matrix
+from toolkit.report.parts import Missing, not_exported
+from toolkit.verification.parity import confusion_matrix, decisions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.artifact import Manifest
+    from toolkit.predictor import PredictionBatch
     from toolkit.progress import Step
     from toolkit.report.rows import KnownRows
 
@@ -35,12 +36,14 @@ class Answers:
 
     Attributes:
         file, kind: which file.
+        class_names: one a class; numbers, or no and yes, where nobody named them.
         labels: int64 (n,).
         probabilities: float32 (n, classes); of a binary output those of no and yes.
     """
 
     file: str
     kind: str
+    class_names: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
 
@@ -107,16 +110,35 @@ def ask(folder: Path, manifest: Manifest, rows: KnownRows | Missing, step: Step)
     for at, file in enumerate(files):
         # The defaults, whatever a benchmark left: a report is to be the same on every machine.
         predictor = Predictor(folder, kind=file.kind, settings=RuntimeSettings())
-        if predictor.class_names is None or predictor.classes is None:
+        if predictor.classes is None:
             continue
         step(at, len(files), f"asking {file.kind}")
         try:
             said = predictor.predict_batch(dict(rows.inputs))
         except InputError as error:
             raise ModelError(f"{file.path} does not take the test rows ({error}); give others with --test") from error
-        name = predictor.file.path.rpartition("/")[2]
-        found.append(Answers(name, file.kind, np.asarray(said.labels, np.int64), said.probabilities))
+        found.append(_answers(predictor, said, rows))
     return found
+
+
+def _answers(predictor: Predictor, said: PredictionBatch, rows: KnownRows) -> Answers:
+    """Labels and probabilities, also where nobody named the classes and the predictor gives its outputs alone."""
+    name = predictor.output_names[0]
+    values, binary = said.outputs[name], predictor.task_of[name] == "binary"
+    if said.labels is not None:
+        labels, shares = said.labels, said.probabilities
+    elif binary:
+        labels, yes = decisions("binary", values)[:, 0], values.reshape(-1, 1)
+        shares = np.concatenate([1 - yes, yes], axis=1)
+    else:
+        labels, shares = decisions("classification", values)[:, 0], values
+        if shares.min() < 0 or not np.allclose(shares.sum(axis=1), 1, atol=1e-3):  # logits
+            powers = np.exp(shares - shares.max(axis=1, keepdims=True))
+            shares = powers / powers.sum(axis=1, keepdims=True)
+    unnamed = ("no", "yes") if binary else tuple(f"class {label}" for label in range(shares.shape[1]))
+    names = predictor.class_names or rows.class_names or unnamed
+    file = predictor.file.path.rpartition("/")[2]
+    return Answers(file, predictor.file.kind, tuple(names), np.asarray(labels, np.int64), shares.astype(np.float32))
 
 
 def judge_answers(
@@ -131,20 +153,18 @@ def judge_answers(
         answers: to these.
     """
     if not any(name.endswith(".onnx") for name in manifest.files):
-        return Missing("Nothing was exported yet, so there is no file to test.", f"toolkit export {place} --quantize")
+        return not_exported(place)
     if isinstance(rows, Missing):
         return rows
     if not answers:
-        return Missing(
-            "The files name no classes, so there are no labels to count.", f"toolkit export {place} --classes NAMES.txt"
-        )
+        return Missing("The files give no classes, so there are no labels to count.")
     if rows.labels is None:
         return Missing(
             f"{rows.source} holds no right answers, so no answer can be counted as right or wrong.",
             f"toolkit report {place} --test FILE",
         )
     said = answers[0]
-    names = rows.class_names or tuple(f"class {label}" for label in range(said.probabilities.shape[1]))
+    names = said.class_names
     right = said.labels == rows.labels
     wrong = np.flatnonzero(~right)
     sure = said.confidences

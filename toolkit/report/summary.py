@@ -94,7 +94,7 @@ def _agreement(exported: list[FileFacts]) -> list[Tile]:
 def _latency(bench: BenchFacts | Missing, place: str) -> Tile:
     timed = [] if isinstance(bench, Missing) else [file for file in bench.files if file.p50_us is not None]
     if not timed:
-        return Tile("Latency, one row", "not measured", f"toolkit bench {place}")
+        return Tile("Latency, one row", "not timed", f"toolkit bench {place}")
     first, *others = timed
     said = [f"{file.kind} {microseconds(file.p50_us)}" for file in others]
     return Tile(f"Latency, {first.kind}", microseconds(first.p50_us), ", ".join(["p50 of one row", *said]))

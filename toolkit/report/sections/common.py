@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from toolkit.report.images import picture_tag
 from toolkit.report.markup import Child, Html, code, paragraph, tag, titled
 from toolkit.report.words import value_text
 
@@ -35,10 +36,9 @@ def without(missing: Missing) -> Html:
     return tag("div", paragraph(missing.why), advice, class_="missing", role="note")
 
 
-def figure(picture: Html, caption: Child = None, *, kind: str = "") -> Html:
+def figure(picture: Html, caption: Child) -> Html:
     """A picture with what there is to say of it."""
-    said = None if caption is None else tag("figcaption", caption)
-    return tag("figure", picture, said, class_=kind or None)
+    return tag("figure", picture, tag("figcaption", caption))
 
 
 def cards(entries: Iterable[Html], said: str) -> Html:
@@ -48,8 +48,6 @@ def cards(entries: Iterable[Html], said: str) -> Html:
 
 def row_card(picture: NDArray[np.uint8] | None, said: str, lines: Iterable[Child], row: int) -> Html:
     """A test row: its picture, and some lines below."""
-    from toolkit.report.images import picture_tag
-
     shown = None if picture is None else picture_tag(picture, said)
     return tag("div", shown, [paragraph(line) for line in lines], paragraph(f"row {row:,}", class_="faint"))
 

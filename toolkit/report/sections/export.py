@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.report.charts import latency_chart
 from toolkit.report.markup import Child, Html, code, paragraph, table, tag
-from toolkit.report.parts import Missing
+from toolkit.report.parts import Missing, not_exported
 from toolkit.report.sections.common import cards, figure, part, row_card, section, without
 from toolkit.report.words import DASH, kilobytes, percent, points
 from toolkit.report.words import figure as number
@@ -31,7 +31,7 @@ def show(report: Report) -> Html:
         return section(
             "export",
             "Export",
-            without(Missing("Nothing was exported yet.", f"toolkit export {report.place} --quantize")),
+            without(not_exported(report.place)),
         )
     return section(
         "export",
