@@ -35,7 +35,7 @@ def open_study(
 
     Suggestions are Optuna's TPE, pruning is its MedianPruner: a trial stops if its best accuracy so far is below the
     median of what finished trials had at the same step. Nothing is pruned before five trials finished, nor in the first
-    quarter of a training, when the learning rate has not yet come down.
+    quarter of a training (rounded up), when the learning rate has not yet come down.
 
     Args:
         where: see `toolkit.sweeping.storage.open_storage`.
