@@ -303,4 +303,5 @@ def test_a_diverged_training_leaves_nothing(tmp_path: Path) -> None:
     assert finished.code == 1
     assert "lower the learning rate" in finished.error_line
     assert "epoch 2/2" not in finished.err
+    assert finished.out == ""
     assert list(tmp_path.iterdir()) == []
