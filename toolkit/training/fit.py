@@ -100,7 +100,7 @@ def train(
     """
     keras = import_keras()
     import_tensorflow().config.experimental.enable_op_determinism()
-    keras.config.disable_interactive_logging()  # else it tells stdout, which is not its own, of a loss that is no number
+    keras.config.disable_interactive_logging()  # stdout is not its own
     clock = time.perf_counter
     start = clock()
     if taught is None and recipe.distills:
