@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LOCKS := benchmarks/shared/locks
 COMPARED := litert loadgen mnn ncnn openvino tract
 
-.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability quantization architectures training device peers zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability quantization architectures training device peers slow zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -26,6 +26,7 @@ help:
 	@echo "make training    every recipe with several seeds: accuracy, spread, time (hours)"
 	@echo "make device      what the device side costs, beside the bare runtime and beside LiteRT (fetches what that takes)"
 	@echo "make peers       the same model through other runtimes and MLPerf's load generator (fetches what that takes, once)"
+	@echo "make slow        the longest tests"
 	@echo "make zoo         many kinds of Keras models, trained and opened from files"
 	@echo "make runtimes    the reference bundle on Python 3.9 to 3.13, old onnxruntimes and emulated CPUs"
 	@echo "make readme      write the measured figures and the command help into README.md"
@@ -101,6 +102,10 @@ device: setup
 peers: setup
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.mlperf
+
+# The longest tests: about ten minutes. What they show in the main, shorter ones show in `make test`.
+slow: setup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 # Many kinds of Keras models, trained and opened from each kind of file: about two minutes.
 zoo: setup

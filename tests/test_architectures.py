@@ -40,7 +40,18 @@ def _export(example: Example, folder: Path, **options: Any) -> ExportResult:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO if name not in REFUSED])
+# They take longest; `make architectures` runs them too, on other CPUs as well.
+SLOW = {"mobilenet", "keyword_spotter", "residual"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in ZOO
+        if name not in REFUSED
+    ],
+)
 def test_an_architecture_passes_with_default_options(zoo: Callable[[str], Example], tmp_path: Path, name: str) -> None:
     example = zoo(name)
     result = _export(example, tmp_path / name)

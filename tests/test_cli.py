@@ -21,7 +21,7 @@ from tests import breaking
 from tests.conftest import REFERENCE, ROOT, TOOLKIT, Finished, toolkit
 from toolkit.data import CLASS_NAMES
 
-COMMANDS = ["run", "data", "train", "export", "verify", "predict", "inspect", "bench", "bench compare"]
+COMMANDS = ["run", "data", "train", "sweep", "export", "verify", "predict", "inspect", "report", "bench", "bench compare"]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([command, "--help"] for command in COMMANDS)])
@@ -39,7 +39,7 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     if arguments[0] in COMMANDS:
-        assert "Example:" in done.stdout
+        assert "Example" in done.stdout
 
 
 def test_no_arguments_shows_the_help() -> None:
@@ -55,10 +55,10 @@ def test_no_arguments_shows_the_help() -> None:
         (["train", "--epochs", "many"], 2, "--epochs"),
         (["train", "--hidden", "300,x"], 2, "expected layer sizes"),
         (["train", "--optimizer", "rmsprop"], 2, "expected one of sgd, adam, adamw"),
-        (["train", "--learning-rate", "nan"], 2, "learning rate is nan"),
+        (["train", "--learning-rate", "nan"], 2, "learning_rate is nan"),
         (["train", "--hidden", "0"], 2, "hidden is (0,)"),
         (["train", "--hidden", "99999999999999"], 2, "at most"),
-        (["train", "--batch-size", "99999999999999999999"], 2, "batch size is"),
+        (["train", "--batch-size", "99999999999999999999"], 2, "batch_size is"),
         (["train", "--seed", "99999999999"], 2, "--seed"),
         (["verify", "exported/fashion-mnist/model.onnx"], 2, "is a file"),
         (["verify", "exported/fashion-mnist", "-o", "."], 2, "is a folder"),

@@ -181,6 +181,7 @@ def test_layers_without_bias_are_quantized_too(fashion_mnist: FashionMnist, tmp_
     assert (Predictor(result.file.path).predict_batch(images).labels == expected).mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_a_model_of_another_shape_needs_rows_of_its_own(tmp_path: Path) -> None:
     """Nothing is known of its inputs, so no data is made up for its ranges."""
     keras = import_keras()

@@ -318,6 +318,7 @@ def test_rows_on_which_a_file_has_another_label_are_not_taken(trained: Path, fas
 # artifacts without it, and damaged ones
 
 
+@pytest.mark.slow
 def test_an_artifact_of_an_earlier_version_is_used_as_before(trained: Path, tmp_path: Path) -> None:
     older = copy_of(trained, tmp_path)
     path = older / "manifest.json"

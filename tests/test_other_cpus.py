@@ -118,6 +118,7 @@ def test_the_committed_manifest_has_a_row_for_every_cpu() -> None:
             assert [row.logits_differ for row in rows] == [0] * len(CPUS)
 
 
+@pytest.mark.slow
 def test_any_model_is_compared_by_all_its_outputs(tmp_path: Path) -> None:
     random = np.random.default_rng(8)
     two, fixed = tmp_path / "two.onnx", tmp_path / "fixed.onnx"
@@ -171,6 +172,7 @@ def test_the_plain_file_is_not_published(tmp_path: Path) -> None:
     assert [row["cpu"] for row in rows] == ["haswell", "cortex-a72"]
 
 
+@pytest.mark.slow
 def test_a_verdict_that_holds_goes_into_the_manifest(tmp_path: Path, fashion_mnist: FashionMnist) -> None:
     """The rows of the other CPUs stay: their files are the same."""
     with machines_or_skip("nehalem"):
@@ -198,8 +200,8 @@ def test_a_verdict_that_holds_goes_into_the_manifest(tmp_path: Path, fashion_mni
     ("options", "exact"),
     [
         (["--quantize", "--output", "logits", "--per-channel"], True),
-        (["--quantize", "--keep-float", "hidden_2"], False),
-        (["--quantize=int4"], False),
+        pytest.param(["--quantize", "--keep-float", "hidden_2"], False, marks=pytest.mark.slow),
+        pytest.param(["--quantize=int4"], False, marks=pytest.mark.slow),
     ],
 )
 def test_only_what_sums_in_integers_promises_its_bits(tmp_path: Path, options: list[str], exact: bool) -> None:
@@ -217,6 +219,7 @@ def test_only_what_sums_in_integers_promises_its_bits(tmp_path: Path, options: l
     assert not exact or row["logits_differ"] == 0
 
 
+@pytest.mark.slow
 def test_a_cpu_that_is_too_old_for_the_wheels_is_one_line(tmp_path: Path) -> None:
     if host_architecture() != "amd64":
         pytest.skip("x86 CPUs on another host take a root that was not tried")
@@ -231,6 +234,7 @@ def test_a_cpu_that_is_too_old_for_the_wheels_is_one_line(tmp_path: Path) -> Non
         assert not report.exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path: Path) -> None:
     """Killed while it unpacks: no root is there, and the next try fetches no package again."""
     with machines_or_skip(FOREIGN_CPU[host_architecture()]):

@@ -108,6 +108,7 @@ def test_a_huge_weight_gets_its_layer_a_scale_each_output(fashion_mnist: Fashion
     assert int8["outputs"][0]["parity"]["agreement"] > 0.99
 
 
+@pytest.mark.slow
 def test_huge_weights_of_most_outputs_are_named(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
     """Scales of their own would leave most outputs as they are, so the layer has one."""
     path = _poisoned(_huge_weights, fashion_mnist, tmp_path / "poisoned.keras")
@@ -124,6 +125,7 @@ def test_huge_weights_of_most_outputs_are_named(fashion_mnist: FashionMnist, tmp
     assert healed.code == 0, healed.err
 
 
+@pytest.mark.slow
 def test_finer_weights_are_advised_where_they_help(tmp_path: Path) -> None:
     """The worst layer of a good model, once less than every label is not enough."""
     limit = ("--min-agreement", 1)

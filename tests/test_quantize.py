@@ -297,6 +297,7 @@ def _export(source: Path, *arguments: object) -> Finished:
     return toolkit("export", source, "--quantize", "-o", source.parent / "out", *arguments)
 
 
+@pytest.mark.slow
 def test_a_layer_that_never_answers_is_told(tmp_path: Path) -> None:
     def kill(weights: dict[str, Any]) -> None:
         weights["hidden_2/bias"][:] = -1e4

@@ -153,6 +153,7 @@ def test_another_study_is_not_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fake")
+@pytest.mark.slow
 def test_a_database_holds_a_study_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     run(settings(tmp_path, storage=url, trials=4))
@@ -204,6 +205,7 @@ def test_two_processes_share_the_trials_of_one_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fake")
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole = run(settings(tmp_path / "whole", trials=12))
     killed = process(tmp_path / "study.journal", 12, 0.1)

@@ -68,6 +68,7 @@ def test_diverged_stopped_and_finished_by_real_training(
     assert again.validation_loss == report.best.validation_loss
 
 
+@pytest.mark.slow
 def test_teachers_are_trained_once(few: FashionMnist, tmp_path: Path) -> None:
     teacher = TeacherRecipe(count=2, width=4, epochs=1, batch_size=256, precision="float32")
     taught = dataclasses.replace(SMALL, epochs=2, teacher=teacher)
@@ -103,6 +104,7 @@ def test_a_teacher_that_is_missing_stops_the_sweep_and_is_not_counted(few: Fashi
 ARGUMENTS = ("sweep", "--epochs", 2, "--search", "hidden=300,100|64", "--search", "learning_rate=log:0.01..0.1")
 
 
+@pytest.mark.slow
 def test_interrupted_continued_applied_and_trained_by_the_command(tmp_path: Path) -> None:
     arguments = [*map(str, ARGUMENTS), "-o", str(tmp_path), "--trials", "3", "--seed", "7"]
     command = [sys.executable, "-m", "toolkit", *arguments]

@@ -235,6 +235,7 @@ def test_int8_is_chosen_for_the_reference_and_applied(trained: Path, tmp_path: P
     assert toolkit("verify", artifact).code == 0
 
 
+@pytest.mark.slow
 def test_what_was_exported_is_exported_again_and_warnings_are_told(tmp_path: Path) -> None:
     """The winner takes the place of a file that gives logits, and so does it; three images are too few."""
     target = tmp_path / "logits"
@@ -265,6 +266,7 @@ def test_float32_is_kept_for_a_model_that_8_bits_ruin(tmp_path: Path) -> None:
     assert sorted(path.name for path in published.glob("*.onnx")) == ["model.onnx"]
 
 
+@pytest.mark.slow
 def test_one_poisonous_layer_is_left_in_float(tmp_path: Path) -> None:
     source = _poisoned(tmp_path / "poisoned.keras", (0,))
     report = _tuned(source, "--objective", "size", "--min-agreement", 0.993)

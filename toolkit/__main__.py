@@ -1,6 +1,7 @@
 """The ``toolkit`` command starts here, and so does ``python -m toolkit``."""
 
 import os
+import signal
 import sys
 
 __all__ = ["main"]
@@ -9,6 +10,8 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; Ctrl-C ends it cleanly even while it is still importing."""
     _open_closed_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else who started us wants none
+        signal.signal(signal.SIGINT, _Interrupted())
     try:
         from toolkit.cli.app import main as run
 
@@ -16,6 +19,20 @@ def main() -> None:
     except KeyboardInterrupt:
         print("error: interrupted; nothing half-written was left behind", file=sys.stderr)  # noqa: T201
         sys.exit(130)
+
+
+class _Interrupted:
+    """Ctrl-C: the first ends the command, the second lets it clean up undisturbed, the third does not wait for that."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.times += 1
+        if self.times == 1:
+            raise KeyboardInterrupt
+        if self.times > 2:
+            os._exit(130)
 
 
 def _open_closed_streams() -> None:
