@@ -46,11 +46,7 @@ SLOW = {"mobilenet", "keyword_spotter", "residual"}
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
-        for name in ZOO
-        if name not in REFUSED
-    ],
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ZOO if name not in REFUSED],
 )
 def test_an_architecture_passes_with_default_options(zoo: Callable[[str], Example], tmp_path: Path, name: str) -> None:
     example = zoo(name)

@@ -21,7 +21,19 @@ from tests import breaking
 from tests.conftest import REFERENCE, ROOT, TOOLKIT, Finished, toolkit
 from toolkit.data import CLASS_NAMES
 
-COMMANDS = ["run", "data", "train", "sweep", "export", "verify", "predict", "inspect", "report", "bench", "bench compare"]
+COMMANDS = [
+    "run",
+    "data",
+    "train",
+    "sweep",
+    "export",
+    "verify",
+    "predict",
+    "inspect",
+    "report",
+    "bench",
+    "bench compare",
+]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([command, "--help"] for command in COMMANDS)])
