@@ -157,11 +157,11 @@ def training() -> str:
         for name, e in report["recipes"].items()
         if any(m["own_teachers"] is False for m in e["models"])
     ]
-    if missing := [name for name in ("notebook", "default", "best") if name not in report["recipes"]]:
-        text += f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}. "
     epochs = report["speed"]["median_seconds"]
     text = "Means, least and most. int8 has one weight scale an output channel. "
     text += f"{'; '.join(shared)}. " if shared else ""
+    if missing := [name for name in ("notebook", "default", "best") if name not in report["recipes"]]:
+        text += f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}. "
     if "notebook" in report["recipes"]:
         models = report["recipes"]["notebook"]["models"]
         reached, best = (

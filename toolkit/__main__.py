@@ -27,7 +27,7 @@ class _Interrupted:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self, number: int, frame: object) -> None:
+    def __call__(self, _number: int, _frame: object) -> None:
         self.times += 1
         if self.times == 1:
             raise KeyboardInterrupt
