@@ -17,6 +17,8 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
+        # Python gives signals back to the system when it ends, and another Ctrl-C would then kill it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("error: interrupted; nothing half-written was left behind", file=sys.stderr)  # noqa: T201
         sys.exit(130)
 
