@@ -12,7 +12,8 @@ import numpy as np
 
 from toolkit.keras_model import import_tensorflow, load_keras
 from toolkit.training.augmentation import Augmentation, view_of
-from toolkit.training.inputs import CLASSES, scaled
+from toolkit.training.form import CLASSES
+from toolkit.training.inputs import scaled
 from toolkit.training.teacher import open_teacher, train_teacher
 
 if TYPE_CHECKING:

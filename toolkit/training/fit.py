@@ -181,8 +181,7 @@ def _callbacks(recipe: Recipe, history: Path, on_epoch: OnEpoch) -> tuple[list[A
         logs["learning_rate"] = float(np.asarray(callback.model.optimizer.learning_rate))
 
     def report(epoch: int, logs: dict[str, float]) -> None:
-        figures = (logs["loss"], logs["accuracy"], logs["val_loss"], logs["val_accuracy"])
-        on_epoch(Epoch(epoch + 1, recipe.epochs, *figures))
+        on_epoch(Epoch.of(epoch, recipe.epochs, logs))
 
     callback = keras.callbacks.LambdaCallback(on_epoch_end=rate)
     found = [callback]

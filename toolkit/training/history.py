@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,12 @@ class Epoch:
     validation_loss: float
     validation_accuracy: float
     network: str = ""
+
+    @classmethod
+    def of(cls, index: int, epochs: int, logs: Mapping[str, float], network: str = "") -> Epoch:
+        """From what Keras tells a callback: the epoch's number from 0, and its figures."""
+        figures = (logs["loss"], logs["accuracy"], logs["val_loss"], logs["val_accuracy"])
+        return cls(index + 1, epochs, *figures, network=network)
 
 
 OnEpoch = Callable[[Epoch], None]

@@ -13,6 +13,7 @@ import numpy as np
 
 from toolkit.keras_model import import_tensorflow
 from toolkit.training.augmentation import augment, draw
+from toolkit.training.form import CLASSES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
     from toolkit.data import FashionMnist
     from toolkit.training.augmentation import Augmentation
 
-__all__ = ["CLASSES", "VALIDATION_BATCH", "Inputs", "scaled", "steps_in", "training_batches", "validation_rows"]
+__all__ = ["VALIDATION_BATCH", "Inputs", "scaled", "steps_in", "training_batches", "validation_rows"]
 
 tf = import_tensorflow()
 
-CLASSES = 10
 VALIDATION_BATCH = 2500
 
 

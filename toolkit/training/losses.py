@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from toolkit.keras_model import import_keras
+from toolkit.training.form import CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["accuracy", "distillation", "label_loss"]
-
-CLASSES = 10
 
 
 def label_loss(targets: Any, logits: Any) -> Any:

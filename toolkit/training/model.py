@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.keras_model import import_keras
+from toolkit.training.form import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from toolkit.training.recipes import Recipe
 
 __all__ = ["build_mlp", "build_plain", "fold"]
-
-IMAGE_SHAPE = (28, 28)
-CLASSES = 10
 
 
 def build_plain(hidden: tuple[int, ...]) -> Any:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import MissingError, ModelError
 from toolkit.keras_model import import_keras, open_model
 from toolkit.training.augmentation import Augmentation
+from toolkit.training.form import CLASSES, IMAGE_SHAPE
 from toolkit.training.history import Epoch, OnEpoch, check_finite
-from toolkit.training.inputs import CLASSES, VALIDATION_BATCH, Inputs, steps_in, training_batches, validation_rows
+from toolkit.training.inputs import VALIDATION_BATCH, Inputs, steps_in, training_batches, validation_rows
 from toolkit.training.losses import accuracy, label_loss
 from toolkit.training.optimizers import cosine
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["build_teacher", "open_teacher", "train_teacher"]
 
-IMAGE_SHAPE = (28, 28)
 WARMUP = 0.2  # share of all steps
 
 
@@ -86,8 +86,7 @@ def train_teacher(recipe: TeacherRecipe, data: FashionMnist, seed: int, network:
 
     def report(epoch: int, logs: dict[str, float]) -> None:
         latest.update(logs, epoch=epoch + 1)
-        figures = (logs["loss"], logs["accuracy"], logs["val_loss"], logs["val_accuracy"])
-        on_epoch(Epoch(epoch + 1, recipe.epochs, *figures, network=network))
+        on_epoch(Epoch.of(epoch, recipe.epochs, logs, network))
 
     batches = training_batches(
         inputs,
