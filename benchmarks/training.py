@@ -13,6 +13,7 @@ The recipe `best` trains its teachers anew for the first `--whole` seeds; the ot
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many; 3 for notebook and 5 for the others")
     parser.add_argument("--whole", type=int, default=2, help="of best: how many seeds train teachers of their own")
     parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--keep", type=Path, help="an empty folder that artifacts and teachers are left in")
     options = parser.parse_args()
     report: dict[str, Any] = {"format": 1, "recipes": {}}
     if options.output.exists():
@@ -49,7 +51,7 @@ def main() -> None:
         report["speed"] = speed()
     for name in options.recipes:
         report["recipes"][name] = {"models": []}
-        with tempfile.TemporaryDirectory() as scratch:
+        with contextlib.nullcontext(options.keep / name) if options.keep else tempfile.TemporaryDirectory() as scratch:
             for seed in range(1, 1 + (options.seeds or RECIPES[name])):
                 model = measured(name, seed, Path(scratch), own_teachers=seed <= options.whole)
                 print(json.dumps(model), flush=True)
@@ -60,7 +62,7 @@ def main() -> None:
 
 def measured(recipe: str, seed: int, scratch: Path, *, own_teachers: bool) -> dict[str, Any]:
     """One model's figures, by the installed command."""
-    artifact, teachers = scratch / f"seed-{seed}", scratch / "teachers"
+    artifact, teachers = scratch / f"seed-{seed}" / "fashion-mnist", scratch / "teachers"
     learns = recipe == "best"
     chosen = ["--recipe", recipe]
     if learns and not own_teachers:

@@ -14,7 +14,7 @@ from toolkit.keras_model import import_tensorflow, load_keras
 from toolkit.training.augmentation import Augmentation, view_of
 from toolkit.training.form import CLASSES
 from toolkit.training.inputs import scaled
-from toolkit.training.teacher import open_teacher, train_teacher
+from toolkit.training.teacher import fused, open_teacher, train_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,10 @@ def teach(
     if recipe.teacher is not None:
         seeds = np.random.SeedSequence([seed, 1]).generate_state(recipe.teacher.count)
         found_ones = [_trained(recipe, data, int(s), at, on_epoch, run) for at, s in enumerate(seeds, start=1)]
-        teachers, spent = [one for one, _ in found_ones], sum(seconds for _, seconds in found_ones)
+        teachers, spent = (
+            [fused(recipe.teacher, one) for one, _ in found_ones],
+            sum(seconds for _, seconds in found_ones),
+        )
     else:
         teachers, spent = [open_teacher(Path(name)) for name in recipe.teacher_files], 0.0
     start = time.perf_counter()

@@ -46,7 +46,7 @@ class TeacherRecipe:
 
     count: int = 2
     width: int = 48
-    epochs: int = 8
+    epochs: int = 12
     batch_size: int = 256
     learning_rate: float = 0.1
     weight_decay: float = 5e-3
@@ -265,7 +265,7 @@ _BEST = dataclasses.replace(
     _DEFAULT,
     name="best",
     purpose="learns from two convolutional networks that are trained first, which takes much longer",
-    epochs=200,
+    epochs=250,
     learning_rate=0.03,
     teacher=TeacherRecipe(),
 )

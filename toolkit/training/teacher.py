@@ -8,6 +8,7 @@ from toolkit.errors import MissingError, ModelError
 from toolkit.keras_model import import_keras, open_model
 from toolkit.training.augmentation import Augmentation
 from toolkit.training.form import CLASSES, IMAGE_SHAPE
+from toolkit.training.fused_norm import FusedNormalization
 from toolkit.training.history import Epoch, OnEpoch, check_finite
 from toolkit.training.inputs import VALIDATION_BATCH, Inputs, steps_in, training_batches, validation_rows
 from toolkit.training.losses import accuracy, label_loss
@@ -19,19 +20,36 @@ if TYPE_CHECKING:
     from toolkit.data import FashionMnist
     from toolkit.training.recipes import TeacherRecipe
 
-__all__ = ["build_teacher", "open_teacher", "train_teacher"]
+__all__ = ["build_teacher", "fused", "open_teacher", "train_teacher"]
 
 WARMUP = 0.2  # share of all steps
 
 
-def build_teacher(recipe: TeacherRecipe) -> Any:
-    """A convolutional network that takes float32 pixels divided by 255, (batch, 28, 28), and gives ten logits."""
+def build_teacher(recipe: TeacherRecipe, normalization: Any = None) -> Any:
+    """A convolutional network that takes float32 pixels divided by 255, (batch, 28, 28), and gives ten logits.
+
+    Args:
+        recipe: its width and precision.
+        normalization: the layer to normalize with, instead of Keras' BatchNormalization.
+    """
+    keras = import_keras()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return _network(recipe, normalization or keras.layers.BatchNormalization)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _network(recipe: TeacherRecipe, normalization: Any) -> Any:
     keras = import_keras()
     layers = keras.layers
 
-    def convolution(values: Any, channels: int) -> Any:
+    def convolution(values: Any, channels: int, *, pooled: bool = False) -> Any:
         values = layers.Conv2D(channels, 3, padding="same", use_bias=False)(values)
-        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(values))
+        if pooled:  # before the rest, which then has a quarter to do
+            values = layers.MaxPooling2D()(values)
+        return layers.ReLU()(normalization(momentum=0.9)(values))
 
     def residual(values: Any, channels: int) -> Any:
         return layers.Add()([values, convolution(convolution(values, channels), channels)])
@@ -40,9 +58,9 @@ def build_teacher(recipe: TeacherRecipe) -> Any:
     values = layers.Reshape((14, 2, 14, 2))(image)
     values = layers.Reshape((14, 14, 4))(layers.Permute((1, 3, 2, 4))(values))
     values = convolution(values, recipe.width)
-    values = layers.MaxPooling2D()(convolution(values, 2 * recipe.width))
+    values = convolution(values, 2 * recipe.width, pooled=True)
     values = residual(values, 2 * recipe.width)
-    values = layers.MaxPooling2D()(convolution(values, 4 * recipe.width))
+    values = convolution(values, 4 * recipe.width, pooled=True)
     values = residual(values, 4 * recipe.width)
     values = layers.GlobalMaxPooling2D()(values)
     # Logits in float32, whatever the rest is computed in.
@@ -64,12 +82,7 @@ def train_teacher(recipe: TeacherRecipe, data: FashionMnist, seed: int, network:
     """
     keras = import_keras()
     keras.utils.set_random_seed(seed)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
-    try:
-        model = build_teacher(recipe)
-    finally:
-        keras.config.set_dtype_policy(before)
+    model = build_teacher(recipe, FusedNormalization)
     inputs = Inputs(data.train_images, data.train_labels)
     steps = steps_in(inputs, recipe.batch_size, whole=True)
     rate = cosine(recipe.learning_rate, int(WARMUP * steps * recipe.epochs), steps * recipe.epochs)
@@ -108,10 +121,17 @@ def train_teacher(recipe: TeacherRecipe, data: FashionMnist, seed: int, network:
         callbacks=[keras.callbacks.TerminateOnNaN(), keras.callbacks.LambdaCallback(on_epoch_end=report)],
     )
     check_finite(latest, int(latest["epoch"]), recipe.learning_rate, network)
-    # Without the optimizer, whose state nobody needs any more.
-    trained = keras.Model.from_config(model.get_config())
+    # In Keras' own layers, and without the optimizer, whose state nobody needs any more.
+    trained = build_teacher(recipe)
     trained.set_weights(model.get_weights())
     return trained
+
+
+def fused(recipe: TeacherRecipe, teacher: Any) -> Any:
+    """The same network with the fused normalization, which answers in half the time."""
+    network = build_teacher(recipe, FusedNormalization)
+    network.set_weights(teacher.get_weights())
+    return network
 
 
 def open_teacher(path: Path) -> Any:
