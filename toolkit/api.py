@@ -52,6 +52,7 @@ def export_model(
     limits: Mapping[str, float] | None = None,
     custom: Sequence[str] | str = (),
     unsafe: bool = False,
+    c: bool = False,
     note: Note = silent_note,
 ) -> ExportResult:
     """Export a Keras model to ONNX, quantize it if asked, verify it, and publish it only if every gate held.
@@ -73,6 +74,7 @@ def export_model(
         limits: gates by name, see `toolkit.verification.gates.Limits`.
         custom: "module:name" of classes that a file needs; see `toolkit.keras_model.open_model`.
         unsafe: see there.
+        c: write the static int8 model as C too; see ``--c``.
         note: told what is being done.
 
     Returns:
@@ -124,6 +126,7 @@ def export_model(
         limits=gates,
         custom=custom,
         unsafe=unsafe,
+        c=c,
     )
     folder = export_target(given, None if output is None else Path(output))
     manifest, report = export_artifact(given, folder, load, options, note, silent_step)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "C_FILES",
     "GOLDEN",
     "HISTORY",
     "KERAS",
@@ -59,6 +60,9 @@ QUANTIZED = {kind: f"model.{kind}.onnx" for kind in ("int8", "int4", "float16")}
 ORT_FILES = {"model.ort": "float32", **{f"model.{kind}.ort": kind for kind in QUANTIZED}}
 """The same models in onnxruntime's own format, which only a bundle holds."""
 
+C_FILES = ("model.c", "model.h", "main.c", "model.mk")
+"""The int8 model as C, and an example around it; see `toolkit.c_code`."""
+
 KERAS_H5, SAVED_MODEL = "model.h5", "saved_model"
 """An older file that Keras 3 cannot write anew; a SavedModel, which is a folder."""
 
@@ -68,6 +72,7 @@ KINDS = {
     HISTORY: "history",
     GOLDEN: "golden",
     ONNX: "float32",
+    **dict.fromkeys(C_FILES, "c"),
     **{name: kind for kind, name in QUANTIZED.items()},
 }
 """What each file of an artifact is: the name decides which gates a model must pass, not what a manifest claims."""
@@ -86,7 +91,7 @@ class FileRecord:
     """One file of the artifact. The last four are for ONNX files only.
 
     Attributes:
-        kind: "keras", "saved_model", "history", "golden", "float32", "int8", "int4" or "float16".
+        kind: "keras", "saved_model", "history", "golden", "c", "float32", "int8", "int4" or "float16".
         sha256: of the file's bytes, in hex.
         bytes: its size.
         opset: version of the standard ONNX operators that it needs.

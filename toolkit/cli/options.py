@@ -200,6 +200,12 @@ Custom = Annotated[
 Unsafe = Annotated[
     bool, typer.Option("--unsafe", help="Run code that the model's file brings, such as Lambda layers. Trust it first.")
 ]
+WriteC = Annotated[
+    bool,
+    typer.Option(
+        "--c", help="Also write the int8 model as C99 (model.c, model.h), which needs no runtime: the same bits."
+    ),
+]
 KeepFailed = Annotated[bool, typer.Option("--keep-failed", help="Keep what failed a gate beside, as NAME.failed.")]
 
 
@@ -369,6 +375,7 @@ def export_options_from(
     data: Any = None,
     tasks: dict[str, str] | None = None,
     metrics: Any = (),
+    c: bool = False,
     keep_failed: bool = False,
     cpus: Any = None,
     custom: list[str] | None = None,
@@ -396,6 +403,7 @@ def export_options_from(
         tasks=tasks or {},
         metrics=tuple(metrics),
         limits=limits,
+        c=c,
         keep_failed=keep_failed,
         cpus=cpus or OtherCpus(),
         custom=tuple(custom or ()),

@@ -34,6 +34,7 @@ def run(
     max_difference: options.MaxDifference = None,
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
+    c: options.WriteC = False,
     keep_failed: options.KeepFailed = False,
     cpu: CpuNames = None,
     cpu_images: CpuImages = None,
@@ -81,6 +82,7 @@ def run(
         quantization,
         output=gives,
         limits=options.limits_from(max_difference, min_agreement, max_accuracy_drop),
+        c=c,
         keep_failed=keep_failed,
         cpus=chosen_cpus(cpu, cpu_images),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from toolkit.artifact import C_FILES
 from toolkit.pipeline.line import contract_of
 
 if TYPE_CHECKING:
@@ -36,4 +37,5 @@ def export_options(folder: Path, manifest: Manifest, test: str | None) -> list[s
         for scaling in manifest.conversion.scaling.values() if manifest.conversion else ():
             options += [f"--input={scaling['dtype']}", f"--input-scale={scaling['scale']!r}"]
             options += [f"--input-offset={scaling['offset']!r}"] if scaling["offset"] else []
+    options += ["--c"] if C_FILES[0] in manifest.files else []
     return options + ([f"--output={gives}"] if gives != "probabilities" else [])

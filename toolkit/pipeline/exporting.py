@@ -12,6 +12,7 @@ import numpy as np
 
 from toolkit import artifact, other_cpus
 from toolkit.artifact import (
+    C_FILES,
     GOLDEN,
     ONNX,
     PARITY,
@@ -26,6 +27,7 @@ from toolkit.artifact import (
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.golden import SURE, dump, make_golden
 from toolkit.other_cpus import OtherCpus
+from toolkit.pipeline.c_files import write_c_files
 from toolkit.pipeline.material import Material, OwnData, RawInput
 from toolkit.pipeline.verifying import FailedGatesError, Reference, parity_text, verify_files
 from toolkit.publishing import staged_folder
@@ -67,6 +69,7 @@ class ExportOptions:
         cpus: other CPUs that it must run on as it does here.
         custom: see `toolkit.keras_model.open_model`.
         unsafe: see there.
+        c: write the int8 model as C too; it is a chain of dense layers then, or refused.
     """
 
     quantization: QuantizationRecipe | None
@@ -80,6 +83,7 @@ class ExportOptions:
     cpus: OtherCpus = field(default_factory=OtherCpus)
     custom: tuple[str, ...] = ()
     unsafe: bool = False
+    c: bool = False
 
     def __post_init__(self) -> None:
         static = self.quantization is not None and self.quantization.method == "static"
@@ -88,6 +92,8 @@ class ExportOptions:
                 "--calibration does nothing here: only static int8 (--quantize) is calibrated, and the files are "
                 "verified on --test; drop it"
             )
+        if self.c and not static:
+            raise UsageError("--c writes the static int8 model as C, and none was asked for; add --quantize")
 
 
 _CALIBRATION_BATCH = 100
@@ -176,6 +182,12 @@ def export_files(
             except ToolkitError as error:  # the verdict matters more
                 consequence += f", and what failed could not be kept ({error})"
         raise FailedGatesError(report, consequence, "try it again with")
+    if options.c:
+        write_c_files(staging, QUANTIZED["int8"], manifest.name, material.test, note)
+        manifest = dataclasses.replace(
+            manifest, files={**manifest.files, **{name: record_of(staging / name) for name in C_FILES}}
+        )
+        manifest.write(staging)
     return _with_golden(staging, manifest, reference, report, options, note, random=material.random), report
 
 
