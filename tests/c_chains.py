@@ -1,8 +1,9 @@
-"""Chains of dense layers as int8 files, made by the real quantizer in a moment, and the C code of a folder as a library."""
+"""Chains of dense layers as int8 files, by the real quantizer in a moment, and their C code as a library."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -66,13 +67,15 @@ def int8_chain(
         change: other weights, by initializer name, before quantizing.
     """
     random = np.random.default_rng(3)
-    nodes, constants, tensor = [], {}, "x"
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, Any] = {}
+    tensor = "x"
     if dtype != "float32":
         constants["step"] = np.float32(1 / 255)
         nodes += [helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.FLOAT)]
         nodes += [helper.make_node("Mul", ["whole", "step"], ["scaled"])]
         tensor = "scaled"
-    for at, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+    for at, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=1):
         last = at == len(sizes) - 1
         constants[f"layer_{at}/kernel"] = random.normal(0, inputs**-0.5, (inputs, outputs)).astype(np.float32)
         constants[f"layer_{at}/bias"] = random.normal(0, 0.2, outputs).astype(np.float32)

@@ -150,7 +150,7 @@ def test_several_inputs_are_refused(tmp_path: Path) -> None:
 
 def test_a_float32_file_is_refused(tmp_path: Path) -> None:
     int8_chain(tmp_path, (20, 8, 3), dtype="float32")
-    with pytest.raises(ModelError, match="the operator MatMul .* does not fit"):
+    with pytest.raises(ModelError, match=r"the operator MatMul .* does not fit"):
         read_chain((tmp_path / "float32.onnx").read_bytes())
 
 

@@ -65,12 +65,12 @@ class Dense:
     @property
     def inputs(self) -> int:
         """How many values it takes."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     @property
     def outputs(self) -> int:
         """How many it gives."""
-        return self.weights.shape[0]
+        return int(self.weights.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ class Chain:
         input_shape: of one row.
         input_scale: one step of the quantized input.
         input_zero_point: the quantized (uint8) form of 0.
-        input_table: uint8 (256,): what each byte of an integer input becomes, where the file scales it first; None where
-            it is taken as it is.
+        input_table: uint8 (256,): what each byte of an integer input becomes, where the file scales it first; None
+            where it is taken as it is.
         layers: in order; the last one's floats are the answer.
         task: "classification", "binary", "multilabel" or "values".
         end: what the ONNX file has behind the answer: "Softmax", "Sigmoid" or None.
@@ -133,7 +133,7 @@ def _quantized_input(chain: Chain, rows: NDArray[Any]) -> NDArray[np.uint8]:
         return rows
     if chain.input_dtype == "int8":
         return rows.view(np.uint8) ^ np.uint8(0x80)
-    return rounded(rows / chain.input_scale, chain.input_zero_point)
+    return rounded((rows / chain.input_scale).astype(np.float32), chain.input_zero_point)
 
 
 def _requantized(scaled: NDArray[np.float32], then: Requantization) -> NDArray[np.uint8]:

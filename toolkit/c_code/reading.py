@@ -152,8 +152,8 @@ class _Reader:
         if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in self.stored:
             kind = node.op_type if node is not None else "float weights"
             raise ModelError(
-                f"{layer} is no dense layer in 8 bits (its {tensor} comes from {kind}); C code is written for static int8 "
-                "with every layer quantized"
+                f"{layer} is no dense layer in 8 bits (its {tensor} comes from {kind}); C code is written for static "
+                "int8 with every layer quantized"
             )
         values, scale, zero = (self.stored[name] for name in node.input)
         if np.any(zero):
