@@ -13,7 +13,7 @@ from toolkit.errors import MissingError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["INSTALL", "build_wasm"]
+__all__ = ["INSTALL", "build_wasm", "c_name"]
 
 INSTALL = "apt-get install clang lld"
 """The command that brings what is needed."""
@@ -91,9 +91,15 @@ def build_wasm(code: str, header: str, name: str, folder: Path, *, simd: bool = 
     return made.read_bytes()
 
 
+def c_name(header: str) -> str | None:
+    """What every name in a model.h begins with; None where it is no file of ours."""
+    names = _names(header)
+    return names and names.name
+
+
 def _names(header: str) -> _Names | None:
     found = _RUN.search(header)
-    return found and _Names(*found.groups(), _LAYER.findall(header))
+    return found and _Names(found[1], found[2], found[3], _LAYER.findall(header))
 
 
 def _open_to_vectors(code: str) -> str:
