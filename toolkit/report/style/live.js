@@ -36,8 +36,8 @@
     const lines = Math.ceil(layer.drawn / layer.columns);
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", `0 0 ${layer.columns * PITCH + 1} ${lines * PITCH + 1}`);
-    svg.setAttribute("width", layer.columns * PITCH + 1);
-    svg.setAttribute("height", lines * PITCH + 1);
+    svg.setAttribute("width", 1.5 * (layer.columns * PITCH + 1));
+    svg.setAttribute("height", 1.5 * (lines * PITCH + 1));
     svg.setAttribute("class", "cells");
     svg.setAttribute("role", "img");
     const cells = Array.from({ length: layer.drawn }, (_, cell) => {
@@ -114,8 +114,9 @@
     clearTimeout(waiting);
     waiting = setTimeout(() => {
       const share = data.end ? `${(100 * answers[said]).toFixed(1)}%` : figure(answers[said]);
-      let text = `${nameOf(said)}, ${share}.`;
-      if (row !== null && data.rows[row].label !== null) text += ` The test row is: ${data.rows[row].title}.`;
+      let text = `Says ${nameOf(said)} (${share}).`;
+      if (row !== null && data.rows[row].label !== null)
+        text += ` Test row ${number(data.rows[row].row)} is ${data.rows[row].title}.`;
       part("said").textContent = text;
     }, 150);
   };
@@ -263,12 +264,12 @@
   if (choice) choose(0);
   else start(null);
 
-  const measure = () => {
-    const { microseconds, runs } = model.time();
+  const measure = async () => {
+    const { microseconds, runs } = await model.time();
     const took = microseconds >= 100 ? microseconds.toFixed(0) : microseconds.toFixed(1);
     part("time").textContent =
       `A run takes ${took} \u00b5s here, on average over ${number(runs)} runs ${model.vectors ? "with" : "without"} vectors (SIMD).`;
   };
-  press("time", measure);
-  setTimeout(measure, 0);
+  press("measure", measure);
+  measure();
 })();
