@@ -190,7 +190,8 @@ def test_without_a_script_it_says_what_it_needs(browser: Browser, made: tuple[Pa
 
 
 def middle(page: Page, column: int, row: int) -> tuple[float, float]:
-    """Where a pixel of the picture is on the screen."""
+    """Where a pixel of the picture is on the screen, onto which it is scrolled."""
+    page.locator("#live-picture").evaluate("e => e.scrollIntoView({ block: 'center', behavior: 'instant' })")
     box = page.locator("#live-canvas").bounding_box()
     assert box is not None
     return box["x"] + (column + 0.5) * box["width"] / 28, box["y"] + (row + 0.5) * box["height"] / 28
@@ -202,7 +203,6 @@ def set_range(page: Page, name: str, value: int) -> None:
 
 def test_drawing_and_erasing_with_a_mouse(seen: Look) -> None:
     page = seen.page
-    page.locator("#live-picture").scroll_into_view_if_needed()
     page.get_by_role("button", name="Clear").click()
     assert not pixels(page).any()
     set_range(page, "Width", 1)
@@ -250,7 +250,6 @@ def test_drawing_with_a_finger(browser: Browser, made: tuple[Path, dict[str, Any
     found = opened(browser, made[0], 360, has_touch=True, is_mobile=True)
     page = found.page
     page.get_by_role("button", name="Clear").tap()
-    page.locator("#live-picture").scroll_into_view_if_needed()
     page.touchscreen.tap(*middle(page, 12, 9))
     found_pixels = pixels(page)
     assert (found_pixels[9:11, 12:14] == 255).all()  # a pen two pixels wide
