@@ -8,16 +8,8 @@
   const { width, height } = data;
   const part = (name) => document.getElementById(`live-${name}`);
   const panel = part("panel");
+  panel.hidden = false; // at once, so that nothing below it moves when the model is there
   let model;
-  try {
-    model = await liveModel(data);
-  } catch (error) {
-    part("failed").textContent = `This browser does not run the model: ${error.message}`;
-    part("failed").hidden = false;
-    return;
-  }
-  panel.hidden = false;
-  panel.model = model; // for a console, and for tests
 
   const SVG = "http://www.w3.org/2000/svg";
   const PITCH = 14, SIDE = 12;
@@ -121,15 +113,26 @@
     }, 150);
   };
 
+  try {
+    model = await liveModel(data);
+  } catch (error) {
+    panel.hidden = true;
+    part("failed").textContent = `This browser does not run the model: ${error.message}`;
+    part("failed").hidden = false;
+    return;
+  }
+  panel.model = model; // for a console, and for tests
+
   // ---- the picture
 
   const canvas = part("canvas").getContext("2d");
   const image = canvas.createImageData(width, height);
+  const shades = new DataView(image.data.buffer);
 
   const update = () => {
     let changed = 0;
     for (let at = 0; at < pixels.length; at++) {
-      image.data.set([pixels[at], pixels[at], pixels[at], 255], 4 * at);
+      shades.setUint32(4 * at, pixels[at] * 0x1010100 + 255);
       changed += pixels[at] === original[at] ? 0 : 1;
     }
     canvas.putImageData(image, 0, 0);
