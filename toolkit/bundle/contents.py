@@ -176,6 +176,7 @@ def _reduced(manifest: Manifest, bundle: BundleRecord, source: str, files: dict[
         quantization=quantization,
         parity={bundle.model: manifest.parity[source]} if source in manifest.parity else {},
         cpus={bundle.model: manifest.cpus[source]} if source in manifest.cpus else {},
+        c_targets=[],
         bundle=bundle,
     )
 

@@ -48,7 +48,8 @@ def build(tools: Toolchain, code: str, header: str, interface: Interface, folder
 
     Args:
         tools: of a target that is native, Linux or Cortex-M.
-        code, header: texts of model.c and model.h.
+        code: text of model.c.
+        header: text of model.h.
         interface: of the header.
         folder: an empty one, for all files.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import tempfile
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.artifact import CTargetRecord
 from toolkit.c_targets import tools
 from toolkit.c_targets.building import build
 from toolkit.c_targets.cortex_m import run_image
 from toolkit.c_targets.instructions import count
 from toolkit.c_targets.interface import read_interface
 from toolkit.c_targets.programs import run_program
-from toolkit.errors import CorruptArtifactError, MissingError, ModelError, UsageError
+from toolkit.c_targets.wasm import build_module, run_module
+from toolkit.errors import CorruptArtifactError, MissingError, ModelError
 from toolkit.verification.c_targets import CReport, Footprint, Made, compare_c, not_run, without_answers
 
 if TYPE_CHECKING:
@@ -23,13 +26,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from toolkit.c_targets.building import Built
     from toolkit.c_targets.interface import Interface
     from toolkit.c_targets.table import Chosen, Target
     from toolkit.c_targets.tools import Toolchain
     from toolkit.progress import Note, Step
     from toolkit.verification.c_targets import CTargetCheck
 
-__all__ = ["Ready", "check_c", "check_code", "expected_logits", "ready"]
+__all__ = ["Ready", "c_records", "check_c", "check_code", "expected_logits", "ready"]
 
 BATCH = 500
 
@@ -88,6 +92,21 @@ def check_c(
     return CReport("model.c", hashlib.sha256(code).hexdigest(), int8, checks, gates)
 
 
+def c_records(report: CReport) -> list[CTargetRecord]:
+    """The manifest's rows: one a target that the code was run on, and none where it gave no answers."""
+    known = {field.name for field in dataclasses.fields(CTargetRecord)}
+    rows = []
+    for check in report.targets:
+        if check.verdict != "not run" and not check.unanswered:
+            values = {
+                **dataclasses.asdict(check),
+                **dataclasses.asdict(check.made),
+                **dataclasses.asdict(check.footprint),
+            }
+            rows.append(CTargetRecord(**{name: value for name, value in values.items() if name in known}))
+    return rows
+
+
 def expected_logits(data: bytes, name: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """What an int8 file gives on this machine in front of a softmax or sigmoid: float32 (n, outputs).
 
@@ -121,7 +140,8 @@ def check_code(
     """Texts of C code on targets, in their order.
 
     Args:
-        code, header: texts of model.c and model.h.
+        code: text of model.c.
+        header: text of model.h.
         rows: (n, ...), as the model takes them.
         expected: the logits that must come of them, float32 (n, outputs).
         found: the targets, by `ready`.
@@ -154,24 +174,26 @@ def _on(
 ) -> CTargetCheck:
     target = each.target
     made = Made(target.name, target.machine, each.version, " ".join(target.flags), each.runs_on)
-    if target.kind == "wasm":
-        from toolkit.c_targets.wasm import check_wasm
-
-        return check_wasm(each, made, code, header, interface, rows, expected)
+    footprint = Footprint()
     with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         try:
-            built = build(each, code, header, interface, Path(scratch))
-            sizes = built.object
-            made = Made(
-                *(made.target, made.machine, made.compiler, made.flags, made.runs_on, built.seconds),
-                *((sizes.text, sizes.data, sizes.bss) if sizes else ()),
-            )
-            if target.kind == "cortex-m":
+            if target.kind == "wasm":
+                built = build_module(code, header, interface, folder, simd="-msimd128" in target.flags)
+            else:
+                built = build(each, code, header, interface, folder)
+            made = dataclasses.replace(made, compile_seconds=built.seconds, **_sizes(built))
+            if target.kind == "wasm":
+                answers = run_module(built, interface, rows)
+            elif target.kind == "cortex-m":
                 answers, footprint = run_image(each, built, interface, rows)
             else:
                 answers = run_program(each, built, interface, rows)
-                counted = count(each, built, interface, rows)
-                footprint = Footprint(*counted) if counted else Footprint()
+                footprint = Footprint(*(count(each, built, interface, rows) or ()))
         except ModelError as error:
             return without_answers(made, len(rows), str(error))
     return compare_c(made, expected, answers, footprint)
+
+
+def _sizes(built: Built) -> dict[str, int]:
+    return dataclasses.asdict(built.object) if built.object else {}

@@ -12,7 +12,8 @@ from toolkit.errors import ModelError
 __all__ = ["Interface", "read_interface"]
 
 _FUNCTION = re.compile(
-    r"^void (?P<prefix>\w+)_(?P<answer>logits|values)\(const (?P<type>uint8_t|int8_t|float) \*\w+, float \*\w+\);", re.M
+    r"^void (?P<prefix>\w+)_(?P<answer>logits|values)\(const (?P<type>uint8_t|int8_t|float) \*\w+, float \*\w+\);",
+    re.MULTILINE,
 )
 _DTYPES = {"uint8_t": np.dtype("u1"), "int8_t": np.dtype("i1"), "float": np.dtype("f4")}
 
@@ -59,8 +60,8 @@ def read_interface(header: str) -> Interface:
     found = _FUNCTION.search(header)
     if found is not None:
         upper = found["prefix"].upper()
-        sizes = [re.search(rf"^#define {upper}_{what} (\d+)", header, re.M) for what in ("INPUTS", "OUTPUTS")]
-        source = re.search(rf'^#define {upper}_SOURCE_SHA256 "(\w+)"', header, re.M)
+        sizes = [re.search(rf"^#define {upper}_{what} (\d+)", header, re.MULTILINE) for what in ("INPUTS", "OUTPUTS")]
+        source = re.search(rf'^#define {upper}_SOURCE_SHA256 "(\w+)"', header, re.MULTILINE)
         if all(sizes) and source is not None:
             inputs, outputs = (int(size[1]) for size in sizes if size)
             return Interface(f"{found['prefix']}_{found['answer']}", found["type"], inputs, outputs, source[1])

@@ -1,4 +1,4 @@
-"""The targets that C code is tried on: which compiler with which options, what runs it, and Debian's packages for both."""
+"""The targets that C code is tried on: the compiler and its options, what runs it, Debian's packages for both."""
 
 from __future__ import annotations
 
@@ -116,10 +116,14 @@ TARGETS: tuple[Target, ...] = (
     _cortex_m(
         "cortex-m4", "Cortex-M4F", "mps2-an386", "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"
     ),
-    Target(
-        "wasm", "WebAssembly in Node", "wasm", "clang", (), ("clang", "lld"), "", ("node", "nodejs"), "nodejs"
+    *(
+        Target(name, machine, "wasm", "clang", flags, ("clang", "lld"), "", ("node",), "nodejs")
+        for name, machine, flags in (
+            ("wasm", "WebAssembly in Node", ()),
+            ("wasm-simd", "WebAssembly with vectors in Node", ("-msimd128",)),
+        )
     ),
-)  # fmt: skip
+)
 """What ``--c all`` means, in the order of reports."""
 
 

@@ -111,8 +111,8 @@ def _try(target: Target, compiler: str) -> None:
         done = run([compiler, *target.flags, *start, "probe.c", "-o", "probe", "-lm"], folder, SECONDS)
     if done.returncode:
         raise MissingError(
-            f"--c {target.name}: {target.compiler} cannot make a program here ({complaint(done)}); install the packages "
-            f"{' '.join(target.packages)}"
+            f"--c {target.name}: {target.compiler} cannot make a program here ({complaint(done)}); install the "
+            f"packages {' '.join(target.packages)}"
         )
 
 

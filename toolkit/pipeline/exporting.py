@@ -150,6 +150,7 @@ def export_files(
         quantization=None,
         parity={},
         cpus={},
+        c_targets=[],
     )
     # What cannot be judged should be said before the work of quantizing.
     reference = Reference(source, manifest, material.test, random=material.random)

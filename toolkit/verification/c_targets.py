@@ -132,9 +132,7 @@ class CReport:
         ]
 
 
-def compare_c(
-    made: Made, here: NDArray[np.float32], there: NDArray[np.float32], footprint: Footprint
-) -> CTargetCheck:
+def compare_c(made: Made, here: NDArray[np.float32], there: NDArray[np.float32], footprint: Footprint) -> CTargetCheck:
     """Compare the int8 file's answers with the C code's.
 
     Args:
