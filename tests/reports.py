@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _VOID = {"br", "img", "input", "link", "meta"}
-SECTIONS = ("data", "network", "training", "results", "export", "provenance")
+SECTIONS = ("data", "network", "live", "training", "results", "export", "provenance")
 
 
 def copied(folder: Path, source: Path = REFERENCE) -> Path:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MOST_CELLS", "answer_bars", "neuron_cells", "pixel_values"]
+__all__ = ["MOST_CELLS", "answer_bars", "cell_columns", "neuron_cells", "pixel_values"]
 
 MOST_CELLS = 2_000
 """Squares of one layer; of a larger one the first are drawn."""
@@ -32,7 +32,7 @@ _MIDDLE = 116  # the grey on which black and white text are equally well read
 def neuron_cells(title: str, values: NDArray[Any], what: str = "neuron") -> Html:
     """One square a value, the stronger the larger it is beside the layer's largest; negative ones in another colour."""
     shown = values[:MOST_CELLS]
-    columns = _columns(len(shown))
+    columns = cell_columns(len(shown))
     rows = math.ceil(len(shown) / columns)
     largest = float(np.abs(shown.astype(np.float64)).max()) or 1.0
     parts = []
@@ -54,7 +54,7 @@ def neuron_cells(title: str, values: NDArray[Any], what: str = "neuron") -> Html
     return chart(title, parts, columns * _PITCH + 1, rows * _PITCH + 1, "cells")
 
 
-def _columns(count: int) -> int:
+def cell_columns(count: int) -> int:
     """How many squares side by side: full lines if that goes, of a picture that is a little wider than tall."""
     wished = max(1, math.ceil(math.sqrt(count * 4 / 3)))
     full = [

@@ -14,6 +14,7 @@ from toolkit.report.bench import read_bench
 from toolkit.report.data import describe_data
 from toolkit.report.export import describe_cpus, describe_export, find_flips, read_parity
 from toolkit.report.history import find_training
+from toolkit.report.live import find_live
 from toolkit.report.network import describe_network
 from toolkit.report.neurons import find_neurons
 from toolkit.report.parts import Missing, not_exported, not_quantized
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_report"]
 
-_PARTS = 6
+_PARTS = 7
 
 
 def make_report(folder: Path, test: Path | None, fashion: Callable[[], FashionMnist], step: Step) -> Report:
@@ -79,11 +80,13 @@ def make_report(folder: Path, test: Path | None, fashion: Callable[[], FashionMn
     results = judge_answers(manifest, place, rows, answers)
     flips = find_flips(manifest, place, parity, rows, answers)
     neurons = find_neurons(folder, manifest, place, network, rows, answers)
-    step(4, _PARTS, "error by layer")
+    step(4, _PARTS, "compiling the live panel")
+    live = find_live(folder, manifest, place, rows, answers)
+    step(5, _PARTS, "error by layer")
     layers = _layers(folder, manifest, place, rows)
     export = describe_export(manifest, place, parity)
     passed, verdict = verdict_of(export)
-    step(5, _PARTS, "putting it together")
+    step(6, _PARTS, "putting it together")
     if load_manifest(folder).files != manifest.files:
         raise UsageError(f"{folder} was replaced by another command while it was looked at; report it again")
     return Report(
@@ -96,6 +99,7 @@ def make_report(folder: Path, test: Path | None, fashion: Callable[[], FashionMn
         data=describe_data(rows),
         network=network,
         neurons=neurons,
+        live=live,
         training=training,
         results=results,
         export=export,

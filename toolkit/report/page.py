@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.report.markup import Html, paragraph, tag
 from toolkit.report.parts import Missing
-from toolkit.report.sections import data, export, network, provenance, results, training
+from toolkit.report.sections import data, export, live, network, provenance, results, training
 
 if TYPE_CHECKING:
     from toolkit.report.report import Report
@@ -19,6 +19,7 @@ _STYLE = Path(__file__).parent / "style"
 SECTIONS = (
     ("data", "Data", data.show),
     ("network", "Network", network.show),
+    ("live", "Live", live.show),
     ("training", "Training", training.show),
     ("results", "Results", results.show),
     ("export", "Export", export.show),
@@ -27,13 +28,16 @@ SECTIONS = (
 """Name, title and maker of each section, in the order of the page."""
 
 # A browser that would fetch anything is told not to: the page may be of an artifact from anybody.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'{}; img-src data:"
+_WASM = " 'wasm-unsafe-eval'"
+"""In a page with a model: it compiles WebAssembly, which is no leave to run text as a script."""
 
 
 def page(report: Report) -> str:
     """The whole page. The same report is the same text."""
     names = (*((name, title) for name, title, _ in SECTIONS),)
     links = [tag("li", tag("a", title, href=f"#{name}")) for name, title in names]
+    runs = None if isinstance(report.live, Missing) else report.live
     body = tag(
         "body",
         tag("a", "Skip to the report", href="#main", class_="skip"),
@@ -42,17 +46,18 @@ def page(report: Report) -> str:
         tag("main", [show(report) for _, _, show in SECTIONS], id="main", class_="wrap"),
         tag("footer", _foot(report), class_="wrap"),
         tag("script", style("page.js")),
+        [] if runs is None else [live.data(runs), tag("script", style("live_model.js", "live.js"))],
     )
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY.format(_WASM if runs else "")),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", name="generator", content="toolkit report"),
         tag("link", rel="icon", href="data:,"),
         tag("title", f"{report.name}: model report"),
-        tag("style", style("colours.css", "charts.css", "page.css"), _picking(report)),
+        tag("style", style("colours.css", "charts.css", "page.css", *(["live.css"] if runs else [])), _picking(report)),
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 

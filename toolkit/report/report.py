@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from toolkit.report.data import DataFacts
     from toolkit.report.export import CpuFacts, ExportFacts, FlipFacts
     from toolkit.report.history import TrainingFacts
+    from toolkit.report.live import LiveFacts
     from toolkit.report.network import NetworkFacts
     from toolkit.report.neurons import NeuronFacts
     from toolkit.report.provenance import Provenance
@@ -50,7 +51,7 @@ class Report:
         passed: whether every gate held; None where it was not verified.
         verdict: the same in words.
         tiles: the figures that matter most.
-        data, network, neurons, training, results, export, flips, layers, cpus, bench, provenance: the parts.
+        data, network, neurons, live, training, results, export, flips, layers, cpus, bench, provenance: the parts.
         manifest: of the artifact.
         pictures: by test row, those of mistakes and flips, uint8 (height, width) or (height, width, 3).
     """
@@ -64,6 +65,7 @@ class Report:
     data: DataFacts | Missing
     network: NetworkFacts | Missing
     neurons: NeuronFacts | Missing
+    live: LiveFacts | Missing
     training: TrainingFacts | Missing
     results: ResultFacts | Missing
     export: ExportFacts
@@ -78,7 +80,7 @@ class Report:
     @property
     def missing(self) -> tuple[Missing, ...]:
         """What it does not have, in the order of the page; what has the same reason once."""
-        model = (self.data, self.network, self.neurons, self.training, self.results)
+        model = (self.data, self.network, self.neurons, self.live, self.training, self.results)
         files = (self.export.unverified, self.flips, self.layers, self.cpus, self.bench)
         found = [part for part in (*model, *files) if isinstance(part, Missing)]
         return tuple(dict.fromkeys([*found, *self.export.absent]))
