@@ -113,9 +113,7 @@ TARGETS: tuple[Target, ...] = (
     # of its instructions, and is made to fault where an M0 does.
     _cortex_m("cortex-m0", "Cortex-M0 code on an M3 that faults as an M0 does", "mps2-an385", "-mcpu=cortex-m0"),
     _cortex_m("cortex-m3", "Cortex-M3, floats in software", "mps2-an385", "-mcpu=cortex-m3"),
-    _cortex_m(
-        "cortex-m4", "Cortex-M4F", "mps2-an386", "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"
-    ),
+    _cortex_m("cortex-m4", "Cortex-M4F", "mps2-an386", "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
     *(
         Target(name, machine, "wasm", "clang", flags, ("clang", "lld"), "", ("node",), "nodejs")
         for name, machine, flags in (

@@ -2,13 +2,17 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli import options, own_model
 from toolkit.cli.c_option import CTargets, chosen_targets
 from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
+
+if TYPE_CHECKING:
+    from toolkit.other_cpus import OtherCpus
+    from toolkit.verification.report import VerificationReport
 
 
 def verify(
@@ -77,8 +81,6 @@ def verify(
         FailedGatesError,
         export_options,
         verify_artifact,
-        write_c_records,
-        write_cpu_records,
         write_parity,
     )
 
@@ -112,14 +114,22 @@ def verify(
     else:
         print_verification(report, flips=10 if flips is None else flips)
     write_parity(report, target)  # after the figures were shown: a full disk must not hide them
-    whole = report.files[0].rows if report.files else 0
-    if cpus.cpus and (cpus.images is None or cpus.images >= whole) and output is None:
-        write_cpu_records(folder, report)
-    if report.c is not None and output is None:
-        write_c_records(folder, report)
+    if output is None:
+        _keep(folder, report, cpus)
     if not report.passed:
         options_again = export_options(folder, manifest, None if test is None else str(test))
         again = f"try: {shlex.join(['toolkit', 'export', str(folder), *options_again])}"
         raise FailedGatesError(report, f"see {target} for every flipped image", again)
     if not json:
         print(f"Report: {target}")  # noqa: T201 - the command's own output
+
+
+def _keep(folder: Path, report: "VerificationReport", cpus: "OtherCpus") -> None:
+    """What all rows gave on other CPUs and targets goes into the manifest."""
+    from toolkit.pipeline import write_c_records, write_cpu_records
+
+    whole = report.files[0].rows if report.files else 0
+    if cpus.cpus and (cpus.images is None or cpus.images >= whole):
+        write_cpu_records(folder, report)
+    if report.c is not None:
+        write_c_records(folder, report)
