@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from toolkit import golden
 from toolkit.artifact import (
+    C_FILES,
     GOLDEN,
     MANIFEST_NAME,
     BundleRecord,
@@ -66,6 +67,7 @@ def gather(
     form: str = "onnx",
     licence: Path | None = None,
     signed: bool = False,
+    c: bool = False,
 ) -> Contents:
     """Everything that a bundle of an artifact holds, each file of the artifact checked against its sha256.
 
@@ -76,11 +78,13 @@ def gather(
         form: of `FORMATS`.
         licence: the model's own.
         signed: the README says how the signature is verified.
+        c: with the int8 model in C.
 
     Raises:
-        UsageError: an unknown target, a kind that the artifact does not have, a bundle in place of an artifact.
+        UsageError: an unknown target, a kind that the artifact does not have, a bundle in place of an artifact, C
+            beside another kind than int8.
         ModelError: the folder is no artifact.
-        MissingError: the artifact has no golden vectors, or the licence is not there.
+        MissingError: the artifact has no golden vectors or no C, or the licence is not there.
         CorruptArtifactError: a file is not what the manifest says.
     """
     pins = requirements.text(target)
@@ -95,6 +99,7 @@ def gather(
             + method
         )
     record = manifest.files[source]
+    in_c = _in_c(folder, manifest, record) if c else {}
     model = read_checked(str(folder / source), record.sha256)
     vectors = golden.load(read_checked(str(folder / GOLDEN), manifest.files[GOLDEN].sha256), str(folder / GOLDEN))
     files: dict[str, bytes] = {}
@@ -118,7 +123,13 @@ def gather(
         cpu_features=features,
         exact=vectors.files[source].exact,
     )
-    manifest = _reduced(manifest, bundle, source, {name: record, GOLDEN: _record("golden", files[GOLDEN])})
+    manifest = _reduced(
+        manifest,
+        bundle,
+        source,
+        {name: record, GOLDEN: _record("golden", files[GOLDEN]), **{each: manifest.files[each] for each in in_c}},
+    )
+    files |= in_c
     files[MANIFEST_NAME] = manifest.text().encode()
     files[PREDICTOR], files[SELFTEST] = device_code.predictor(), device_code.selftest()
     files[REQUIREMENTS] = pins.encode()
@@ -139,6 +150,15 @@ def _chosen(folder: Path, kind: str | None) -> str:
             f"{folder} has no {kind} model, only {', '.join(file.kind for file in found)}; choose of these"
         )
     return Path(chosen[0].path).name
+
+
+def _in_c(folder: Path, manifest: Manifest, record: FileRecord) -> dict[str, bytes]:
+    """The files of the model in C, by name."""
+    if record.kind != "int8":
+        raise UsageError(f"--c is for the int8 model, and {record.kind} goes into this bundle; drop --c, or --kind")
+    if not set(C_FILES) <= manifest.files.keys():
+        raise MissingError(f"{folder} has no {C_FILES[0]}; export it again: toolkit export {folder} --quantize --c")
+    return {name: read_checked(str(folder / name), manifest.files[name].sha256) for name in C_FILES}
 
 
 def _as_ort(record: FileRecord, model: bytes) -> tuple[FileRecord, bytes, bytes]:

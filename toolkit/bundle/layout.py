@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toolkit.artifact import GOLDEN, KINDS, MANIFEST_NAME, ORT_FILES, QUANTIZED
+from toolkit.artifact import C_FILES, GOLDEN, KINDS, MANIFEST_NAME, ORT_FILES, QUANTIZED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,13 @@ CACHE = "__pycache__"
 _WHAT = {
     **{name: f"the model, {KINDS[name]}" for name in ("model.onnx", *QUANTIZED.values())},
     **{name: f"the model, {kind}, in onnxruntime's format" for name, kind in ORT_FILES.items()},
+    **dict(
+        zip(
+            C_FILES,
+            ("the int8 model in C", "its functions", "an example in C", "how to compile it: make -f model.mk"),
+            strict=True,
+        )
+    ),
     MANIFEST_NAME: "what the model is, takes and gives",
     GOLDEN: "rows with the right answers, for the self-test",
     PREDICTOR: "the runtime: from predictor import Predictor",

@@ -30,7 +30,7 @@ class BundleOptions:
     """What to make.
 
     Attributes:
-        kind, target, form, licence: see `toolkit.bundle.contents.gather`.
+        kind, target, form, licence, c: see `toolkit.bundle.contents.gather`.
         zip: a zip file beside the folder, with the folder in it.
         wheel: a wheel beside the folder.
         key: the private key that signs.
@@ -43,6 +43,7 @@ class BundleOptions:
     zip: bool = False
     wheel: bool = False
     key: Path | None = None
+    c: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def make_bundle(artifact: Path, output: Path, options: BundleOptions) -> Made:
         form=options.form,
         licence=options.licence,
         signed=options.key is not None,
+        c=options.c,
     )
     files = dict(contents.files)
     if options.key is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from toolkit import __version__
-from toolkit.artifact import GOLDEN
+from toolkit.artifact import C_FILES, GOLDEN
 from toolkit.bundle import requirements
 from toolkit.bundle.layout import LICENCE, MODEL_LICENCE, SIGNATURE, SUMS
 
@@ -49,10 +49,20 @@ def text(manifest: Manifest, *, licence: bool = False, signed: bool = False, pac
         f"verified the model, {'bit for bit up to the last softmax' if bundle.exact else 'but for rounding'}. "
         "In a program:",
         _code("python", *_example(manifest, package)),
+        _in_c(manifest),
         _older(bundle) if package is None else "",
         _checks(licence=licence, signed=signed, package=package),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _in_c(manifest: Manifest) -> str:
+    if C_FILES[0] not in manifest.files:
+        return ""
+    return (
+        "Without Python: `model.c` and `model.h` are the same int8 model in C99, with the same bits up to the last "
+        "softmax; `make -f model.mk` compiles the example around them, `main.c`."
+    )
 
 
 def _commands(package: str) -> list[str]:

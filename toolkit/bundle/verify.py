@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toolkit import golden
-from toolkit.artifact import GOLDEN, MANIFEST_NAME, Manifest, manifest_from
+from toolkit.artifact import C_FILES, GOLDEN, MANIFEST_NAME, Manifest, manifest_from
 from toolkit.bundle import archives, device_code, requirements, signing, sums, wheel
 from toolkit.bundle.layout import CACHE, MODEL_LICENCE, PACKAGE, PREDICTOR, REQUIREMENTS, SELFTEST, SUMS, needed
 from toolkit.bundle.reading import Found, read_found
@@ -119,10 +119,11 @@ def _check_manifest(found: Found, hashes: dict[str, str]) -> Manifest:
         )
     manifest = manifest_from(raw, shown)
     bundle = manifest.bundle
-    if bundle is None or manifest.files.keys() != {bundle.model, GOLDEN}:
+    in_c = C_FILES if C_FILES[0] in manifest.files else ()
+    if bundle is None or manifest.files.keys() != {bundle.model, GOLDEN, *in_c}:
         raise CorruptArtifactError(f"{shown} is not that of a bundle of one model; copy the bundle again as a whole")
     package = PACKAGE if found.form == "wheel" or PACKAGE[0] in hashes else ()
-    whole = (*needed(bundle.model), *package)
+    whole = (*needed(bundle.model), *package, *in_c)
     if missing := [name for name in whole if name not in hashes]:
         raise CorruptArtifactError(f"{found.shown(missing[0])} is missing; copy the bundle again as a whole")
     if strange := sorted(hashes.keys() - {*whole, MODEL_LICENCE}):

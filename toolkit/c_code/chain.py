@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Chain", "Dense", "Requantization", "run"]
+__all__ = ["Chain", "Dense", "Requantization", "rounded", "run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +65,12 @@ class Dense:
     @property
     def inputs(self) -> int:
         """How many values it takes."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     @property
     def outputs(self) -> int:
         """How many it gives."""
-        return self.weights.shape[0]
+        return int(self.weights.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +82,8 @@ class Chain:
         input_shape: of one row.
         input_scale: one step of the quantized input.
         input_zero_point: the quantized (uint8) form of 0.
+        input_table: uint8 (256,): what each byte of an integer input becomes, where the file scales it first; None
+            where it is taken as it is.
         layers: in order; the last one's floats are the answer.
         task: "classification", "binary", "multilabel" or "values".
         end: what the ONNX file has behind the answer: "Softmax", "Sigmoid" or None.
@@ -98,6 +100,7 @@ class Chain:
     end: str | None
     class_names: tuple[str, ...]
     source_sha256: str
+    input_table: NDArray[np.uint8] | None = None
 
     @property
     def inputs(self) -> int:
@@ -124,11 +127,13 @@ def run(chain: Chain, rows: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _quantized_input(chain: Chain, rows: NDArray[Any]) -> NDArray[np.uint8]:
+    if chain.input_table is not None:
+        return chain.input_table[rows.view(np.uint8)]
     if chain.input_dtype == "uint8":
         return rows
     if chain.input_dtype == "int8":
         return rows.view(np.uint8) ^ np.uint8(0x80)
-    return _rounded(rows / chain.input_scale, chain.input_zero_point)
+    return rounded((rows / chain.input_scale).astype(np.float32), chain.input_zero_point)
 
 
 def _requantized(scaled: NDArray[np.float32], then: Requantization) -> NDArray[np.uint8]:
@@ -138,9 +143,10 @@ def _requantized(scaled: NDArray[np.float32], then: Requantization) -> NDArray[n
         if then.ceiling is not None:
             scaled = np.minimum(scaled, then.ceiling)
         scaled = scaled / then.scale
-    return _rounded(scaled, then.zero_point)
+    return rounded(scaled, then.zero_point)
 
 
-def _rounded(values: NDArray[np.float32], zero_point: int) -> NDArray[np.uint8]:
+def rounded(values: NDArray[np.float32], zero_point: int) -> NDArray[np.uint8]:
+    """Values in steps to uint8: to the nearest, ties to even, held to what there is."""
     held = np.clip(values, np.float32(-zero_point), np.float32(255 - zero_point))
     return (np.rint(held).astype(np.int32) + zero_point).astype(np.uint8)

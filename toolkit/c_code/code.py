@@ -169,11 +169,18 @@ def code_text(layout: Layout) -> str:
     if chain.class_names:
         names = wrapped(text(name) for name in chain.class_names)
         parts.append(f"const char *const {layout.name}_class_names[{layout.upper}_OUTPUTS] = {{\n{names}\n}};\n\n")
+    if chain.input_table is not None:
+        table = wrapped(str(value) for value in chain.input_table)
+        parts.append(
+            f"/* What each byte of the input becomes. */\nstatic const uint8_t input_table[256] = {{\n{table}\n}};\n\n"
+        )
     parts += [_constants(layout, at) for at in range(len(chain.layers))]
     parts.append(_DENSE)
     if chain.input_dtype == "float32" or len(chain.layers) > 1:
         parts.append(_TO_UINT8)
-    parts.append(f"void {layout.name}_{layout.answer}_in(struct {layout.name}_scratch *scratch, {layout.arguments})\n{{\n")
+    parts.append(
+        f"void {layout.name}_{layout.answer}_in(struct {layout.name}_scratch *scratch, {layout.arguments})\n{{\n"
+    )
     parts.append(_take(layout))
     parts += [_layer(layout, at) for at in range(len(chain.layers))]
     parts.append("}\n")
@@ -235,6 +242,9 @@ def _take(layout: Layout) -> str:
         taken = _TAKE_FLOATS.substitute(
             input=layout.input, inputs=inputs, scale=number(chain.input_scale), zero=chain.input_zero_point
         )
+    elif chain.input_table is not None:
+        byte = f"(uint8_t){layout.input}[i]" if chain.input_dtype == "int8" else f"{layout.input}[i]"
+        taken = _TAKE.substitute(inputs=inputs, value=f"input_table[{byte}]")
     else:
         # int8 is taken as uint8 by the same steps, counted from 0.
         value = f"(uint8_t)({layout.input}[i] + 128)" if chain.input_dtype == "int8" else f"{layout.input}[i]"

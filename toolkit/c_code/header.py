@@ -74,7 +74,9 @@ _DECISIONS = {
 def header_text(layout: Layout) -> str:
     """The text of model.h for a chain."""
     chain = layout.chain
-    names = f"\nextern const char *const {layout.name}_class_names[{layout.upper}_OUTPUTS];\n" if chain.class_names else ""
+    names = (
+        f"\nextern const char *const {layout.name}_class_names[{layout.upper}_OUTPUTS];\n" if chain.class_names else ""
+    )
     classify = ""
     if layout.decides:
         declared = f"int {layout.name}_classify(const {layout.input_type} *{layout.input});"
@@ -108,8 +110,12 @@ def _taken(layout: Layout) -> str:
     shape = " x ".join(str(size) for size in chain.input_shape)
     if chain.input_dtype == "float32":
         return f"{shape} values of float, as the Keras model takes them; they are quantized here."
+    if chain.input_table is not None:
+        return f"{shape} values of {layout.input_type}, which are scaled as the int8 ONNX file does."
     zero = chain.input_zero_point - (128 if chain.input_dtype == "int8" else 0)
-    return f"{shape} values of {layout.input_type}; a value is {number(chain.input_scale)} * (it - {zero}) to the model."
+    return (
+        f"{shape} values of {layout.input_type}; a value is {number(chain.input_scale)} * (it - {zero}) to the model."
+    )
 
 
 def _buffer(layout: Layout, at: int) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from toolkit.c_code.chain import Chain, Dense, Requantization
+from toolkit.c_code.chain import Chain, Dense, Requantization, rounded
 from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["read_chain"]
 
 _VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+_ARITHMETIC = {"Add": np.add, "Div": np.divide, "Mul": np.multiply, "Sub": np.subtract}
 _ENDS = ("Softmax", "Sigmoid")
 INPUTS = ("uint8", "int8", "float32")
 _MAX_SUM = 2**31 - 1
@@ -76,8 +77,8 @@ class _Reader:
             )
         tensor = self.viewed(graph.input[0].name)
         layers: list[Dense] = []
-        step = self.input_step(tensor, dtype)
-        first = step
+        first, table = self.input_step(tensor, dtype)
+        step = first
         while True:
             layer, after = self.dense(step)
             layers.append(layer)
@@ -98,6 +99,7 @@ class _Reader:
             end=end,
             class_names=self.class_names if task == "classification" else (),
             source_sha256=self.sha256,
+            input_table=table,
         )
 
     def only_user(self, tensor: str) -> onnx.NodeProto:
@@ -113,17 +115,26 @@ class _Reader:
             tensor = node.output[0]
         return tensor
 
-    def input_step(self, tensor: str, dtype: str) -> _Step:
+    def input_step(self, tensor: str, dtype: str) -> tuple[_Step, NDArray[np.uint8] | None]:
+        """The quantized input, and what each byte of a raw one becomes where the file scales it first."""
         node = self.only_user(tensor)
         if dtype == "float32":
             if node.op_type != "QuantizeLinear":
                 raise _does_not_fit(node)
-            quantized = node.output[0]
-        elif node.op_type == "DequantizeLinear":
-            quantized = tensor
-        else:
-            raise _does_not_fit(node)
-        return self.step(self.viewed(quantized))
+            return self.step(self.viewed(node.output[0])), None
+        if node.op_type == "DequantizeLinear":
+            return self.step(tensor), None
+        values = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)
+        while node.op_type != "QuantizeLinear":
+            if node.op_type in _ARITHMETIC and (constant := self.stored.get(node.input[1])) is not None:
+                if constant.size != 1 or constant.dtype != np.float32:
+                    raise _does_not_fit(node)
+                values = _ARITHMETIC[node.op_type](values, constant.reshape(()))
+            elif node.op_type != "Cast" or helper.get_attribute_value(node.attribute[0]) != onnx.TensorProto.FLOAT:
+                raise _does_not_fit(node)
+            node = self.only_user(self.viewed(node.output[0]))
+        step = self.step(self.viewed(node.output[0]))
+        return step, rounded(values / step.scale, _as_uint8(step.zero_point))
 
     def step(self, quantized: str) -> _Step:
         """A quantized tensor whose dequantized form a dense layer takes."""
@@ -141,7 +152,7 @@ class _Reader:
         if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in self.stored:
             kind = node.op_type if node is not None else "float weights"
             raise ModelError(
-                f"{layer} is not a dense layer in 8 bits (its {tensor} comes from {kind}); C code is written for static "
+                f"{layer} is no dense layer in 8 bits (its {tensor} comes from {kind}); C code is written for static "
                 "int8 with every layer quantized"
             )
         values, scale, zero = (self.stored[name] for name in node.input)

@@ -29,6 +29,9 @@ def bundle(
         Literal["onnx", "ort"],
         typer.Option("--format", help="Of the model file: ONNX, or onnxruntime's own for builds of it without ONNX."),
     ] = "onnx",
+    c: Annotated[
+        bool, typer.Option("--c", help="Also put the int8 model in C into it, as export --c wrote it.")
+    ] = False,
     archive: Annotated[bool, typer.Option("--zip", help="Also write the folder as one file, FOLDER.zip.")] = False,
     wheel: Annotated[
         bool, typer.Option("--wheel", help="Also write a Python package beside the folder: NAME_model-...whl.")
@@ -73,7 +76,7 @@ def bundle(
     source = artifact or default_artifact()
     if artifact is None:
         note(f"Bundling {source}")
-    chosen = BundleOptions(kind, target, form, licence, zip=archive, wheel=wheel, key=sign)
+    chosen = BundleOptions(kind, target, form, licence, zip=archive, wheel=wheel, key=sign, c=c)
     made = make_bundle(source, output, chosen)
     if json:
         print_json(made.to_json())

@@ -11,13 +11,11 @@ from toolkit.c_code.chain import run
 from toolkit.c_code.example import main_c, makefile
 from toolkit.c_code.reading import read_chain
 from toolkit.c_code.source import write_source
-from toolkit.conversion.logits import with_logits
 from toolkit.errors import ModelError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -70,6 +68,8 @@ def _check(chain: Chain, data: bytes, int8: str, rows: Rows) -> None:
 def _answers(data: bytes, int8: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """What the runtime gives before a softmax or sigmoid at the end, (n, outputs)."""
     import onnxruntime
+
+    from toolkit.conversion.logits import with_logits
 
     copy = with_logits(data, int8)
     session = onnxruntime.InferenceSession(copy.data, providers=["CPUExecutionProvider"])

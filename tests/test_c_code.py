@@ -1,0 +1,173 @@
+"""The int8 model as C: the same bits as the runtime's, for every kind of chain, and everything else refused."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.c_chains import WARNINGS, Library, int8_chain, runtime_answers, write_files
+from tests.conftest import REFERENCE
+from tests.small_graphs import TWO, write
+from toolkit.c_code.chain import run
+from toolkit.c_code.names import identifier, text
+from toolkit.c_code.reading import read_chain
+from toolkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from toolkit.data import FashionMnist
+
+CHAINS: dict[str, dict[str, Any]] = {
+    "uint8": {"sizes": (50, 30, 10)},
+    "int8 input": {"sizes": (50, 30, 10), "dtype": "int8"},
+    "float input": {"sizes": (50, 30, 10), "dtype": "float32"},
+    "per channel": {"sizes": (50, 30, 10), "per_channel": True},
+    "no activation": {"sizes": (50, 30, 10), "activation": ""},
+    "a clip that the steps do not hold": {"sizes": (50, 30, 10), "activation": "Clip"},
+    "an autoencoder": {"sizes": (40, 20, 4, 20, 40), "dtype": "float32", "end": None, "task": "values"},
+    "one output": {"sizes": (20, 8, 1), "end": "Sigmoid", "task": "binary"},
+    "one layer": {"sizes": (64, 5)},
+    "several yes or no": {"sizes": (20, 8, 3), "end": "Sigmoid", "task": "multilabel"},
+    "widths of whole vectors": {"sizes": (64, 128, 64)},
+    "all weights zero": {"sizes": (30, 10, 4), "change": {"layer_1/kernel": np.zeros((30, 10), np.float32)}},
+}
+
+
+def bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(values).view(np.uint32)
+
+
+@pytest.mark.parametrize("kind", CHAINS)
+def test_c_gives_the_runtimes_bits(kind: str, tmp_path: Path) -> None:
+    data, rows = int8_chain(tmp_path, **CHAINS[kind])
+    expected = runtime_answers(data, rows)
+    chain, source = write_files(data, tmp_path)
+    assert np.array_equal(bits(run(chain, rows)), bits(expected))
+    library = Library(tmp_path, source)
+    assert np.array_equal(bits(library.answers(rows, chain.outputs)), bits(expected))
+    assert np.array_equal(bits(library.answers(rows[:20], chain.outputs, offset=3)), bits(expected[:20]))
+    if source.decides:
+        labels = expected.argmax(axis=1) if chain.outputs > 1 else expected[:, 0] > 0
+        assert np.array_equal(library.labels(rows), labels)
+
+
+def test_the_reference_model_gives_the_runtimes_bits(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
+    data = (REFERENCE / "model.int8.onnx").read_bytes()
+    images = fashion_mnist.test_images
+    expected = runtime_answers(data, images)
+    chain, source = write_files(data, tmp_path, "fashion-mnist")
+    assert np.array_equal(bits(run(chain, images)), bits(expected))
+    library = Library(tmp_path, source, "-O3", "-march=native")
+    assert np.array_equal(bits(library.answers(images, 10)), bits(expected))
+    assert np.array_equal(library.labels(images), expected.argmax(axis=1))
+    assert (tmp_path / "model.so").stat().st_size <= 1.25 * 266_200
+
+
+def test_the_runtimes_bits_are_compared_in_earnest(tmp_path: Path) -> None:
+    data, rows = int8_chain(tmp_path, (50, 30, 10))
+    chain, source = write_files(data, tmp_path)
+    code = (tmp_path / "model.c").read_text()
+    place = code.index("{", code.index("weights_1[")) + 1
+    first = code[place : code.index(",", place)]
+    (tmp_path / "model.c").write_text(code[:place] + f" {int(first) ^ 1}" + code[place + len(first) :])
+    found = Library(tmp_path, source).answers(rows, chain.outputs)
+    assert not np.array_equal(bits(found), bits(runtime_answers(data, rows)))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float input", "a clip that the steps do not hold", "one output"])
+def test_it_is_cplusplus_too(kind: str, tmp_path: Path) -> None:
+    data, _ = int8_chain(tmp_path, **CHAINS[kind])
+    write_files(data, tmp_path)
+    for file in ("model.c", "main.c"):
+        command = ["g++", "-x", "c++", *WARNINGS, "-c", str(tmp_path / file), "-o", str(tmp_path / "object.o")]
+        subprocess.run(command, check=True)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8 input", "float input", "an autoencoder", "one output"])
+def test_sanitizers_find_nothing_in_the_example(kind: str, tmp_path: Path) -> None:
+    data, rows = int8_chain(tmp_path, **CHAINS[kind])
+    chain, source = write_files(data, tmp_path)
+    flags = f"CFLAGS={' '.join(WARNINGS)} -fsanitize=address,undefined -fno-sanitize-recover"
+    subprocess.run(["make", "-s", "-f", "model.mk", "MODEL_CFLAGS=-O1", flags], cwd=tmp_path, check=True)
+    (tmp_path / "row").write_bytes(rows[0].tobytes())
+    done = subprocess.run([f"./{source.name}", "row"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()[-chain.outputs :]
+    assert [float(line.split()[0]) for line in lines] == pytest.approx(runtime_answers(data, rows[:1])[0], abs=1e-6)
+
+
+def test_the_example_takes_a_picture(tmp_path: Path, fashion_mnist: FashionMnist) -> None:
+    _, source = write_files((REFERENCE / "model.int8.onnx").read_bytes(), tmp_path, "fashion-mnist")
+    subprocess.run(["make", "-s", "-f", "model.mk", "MODEL_CFLAGS=-O2"], cwd=tmp_path, check=True)
+    image = fashion_mnist.test_images[0].tobytes()
+    said = []
+    for file, content in {
+        "row": image,
+        "picture.pgm": b"P5\n# a comment\n28 28\n255\n" + image,
+        "turned.pgm": b"P5 14 56 255\n" + image,
+        "short": image[:-1],
+    }.items():
+        (tmp_path / file).write_bytes(content)
+        done = subprocess.run([f"./{source.name}", file], cwd=tmp_path, capture_output=True, text=True, check=False)
+        said.append((done.returncode, done.stdout.split("\n")[0]))
+        assert done.returncode == 0 or "a PGM picture of 28 x 28" in done.stderr
+    assert said == [(0, "Ankle boot"), (0, "Ankle boot"), (2, ""), (2, "")]
+
+
+@pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast"])
+def test_fast_math_is_refused(flag: str, tmp_path: Path) -> None:
+    write_files(int8_chain(tmp_path, (20, 8, 3))[0], tmp_path)
+    command = ["gcc", flag, "-c", str(tmp_path / "model.c"), "-o", str(tmp_path / "object.o")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "compile without -ffast-math" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("chain", "operator"),
+    [
+        ({"activation": "Tanh"}, "Tanh"),
+        ({"activation": "Sigmoid"}, "Sigmoid"),
+        ({"end": "LogSoftmax"}, "LogSoftmax"),
+    ],
+)
+def test_another_operator_is_named(chain: dict[str, Any], operator: str, tmp_path: Path) -> None:
+    data, _ = int8_chain(tmp_path, (20, 8, 3), **chain)
+    with pytest.raises(ModelError, match=rf"the operator {operator} .* does not fit.*export without --c"):
+        read_chain(data)
+
+
+def test_several_inputs_are_refused(tmp_path: Path) -> None:
+    data = write(tmp_path / "two.onnx", TWO).read_bytes()
+    with pytest.raises(ModelError, match="2 inputs and 2 outputs"):
+        read_chain(data)
+
+
+def test_a_float32_file_is_refused(tmp_path: Path) -> None:
+    int8_chain(tmp_path, (20, 8, 3), dtype="float32")
+    with pytest.raises(ModelError, match=r"the operator MatMul .* does not fit"):
+        read_chain((tmp_path / "float32.onnx").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fashion-mnist", "fashion_mnist"),
+        ("My Model (v2)", "my_model_v2"),
+        ("3d", "model_3d"),
+        ("double", "model_double"),
+        ("---", "model"),
+        ("größe", "gr_e"),
+    ],
+)
+def test_any_name_becomes_one_that_c_takes(name: str, expected: str) -> None:
+    assert identifier(name) == expected
+
+
+def test_class_names_are_written_as_bytes() -> None:
+    assert text('a "b" \\ é??') == '"a \\042b\\042 \\134 \\303\\251\\077\\077"'

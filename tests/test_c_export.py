@@ -1,0 +1,124 @@
+"""`export --c` and `bundle --c` as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.conftest import toolkit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = {"model.c", "model.h", "main.c", "model.mk"}
+
+
+def damage(path: Path) -> None:
+    path.write_text(path.read_text() + "/* more */\n")
+
+
+@pytest.fixture(scope="module")
+def in_c(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact with its model in C, whose name is none in C."""
+    folder = tmp_path_factory.mktemp("c") / "2nd model"
+    shutil.copytree(trained, folder)
+    done = toolkit("export", folder, "--quantize", "--c")
+    assert done.code == 0, done.err
+    assert "give the bits of model.int8.onnx on all 10,000 rows" in done.err
+    return folder
+
+
+def test_the_files_are_there_with_their_hashes_and_compile(in_c: Path, tmp_path: Path) -> None:
+    manifest = json.loads((in_c / "manifest.json").read_text())
+    assert {name for name, record in manifest["files"].items() if record["kind"] == "c"} == FILES
+    assert (
+        f'MODEL_2ND_MODEL_SOURCE_SHA256 "{manifest["files"]["model.int8.onnx"]["sha256"]}"'
+        in (in_c / "model.h").read_text()
+    )
+    for name in FILES:
+        shutil.copyfile(in_c / name, tmp_path / name)
+    subprocess.run(["make", "-s", "-f", "model.mk"], cwd=tmp_path, check=True)
+    assert (tmp_path / "model_2nd_model").exists()
+
+
+def test_an_export_without_it_takes_the_files_away(in_c: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(in_c, folder)
+    assert toolkit("export", folder, "--quantize").code == 0
+    assert not FILES & {path.name for path in folder.iterdir()}
+
+
+def test_changed_c_is_found_by_verify(in_c: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(in_c, folder)
+    damage(folder / "model.c")
+    done = toolkit("verify", folder)
+    assert done.code == 4
+    assert "model.c" in done.error_line
+
+
+def test_a_bundle_takes_it_along(in_c: Path, tmp_path: Path) -> None:
+    done = toolkit("bundle", in_c, "-o", tmp_path / "device", "--c")
+    assert done.code == 0, done.err
+    assert {path.name for path in (tmp_path / "device").iterdir()} >= FILES
+    assert "make -f model.mk" in (tmp_path / "device" / "README.md").read_text()
+    assert toolkit("verify-bundle", tmp_path / "device").code == 0
+    damage(tmp_path / "device" / "model.c")
+    assert toolkit("verify-bundle", tmp_path / "device").code == 4
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("export", "--c"), "add --quantize"),
+        (("export", "--c", "--quantize=dynamic"), "add --quantize"),
+        (("bundle", "-o", "device", "--c"), "has no model.c; export it again"),
+        (("bundle", "-o", "device", "--c", "--kind=float32"), "--c is for the int8 model"),
+    ],
+)
+def test_where_it_makes_no_sense(trained: Path, tmp_path: Path, command: tuple[str, ...], says: str) -> None:
+    done = toolkit(command[0], trained, *command[1:], cwd=tmp_path)
+    assert done.code in (2, 3)
+    assert says in done.error_line
+    assert not (tmp_path / "device").exists()
+
+
+def test_a_model_that_is_no_chain_is_refused_by_its_operator(tmp_path: Path) -> None:
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [layers.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3, activation="softmax")]
+    )
+    model.save(tmp_path / "picture.keras")
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((50, 8, 8, 1), np.float32))
+    given = ["--calibration", tmp_path / "rows.npy", "--output", tmp_path / "out"]
+    done = toolkit("export", tmp_path / "picture.keras", "--quantize", "--c", *given)
+    assert done.code == 2
+    assert "does not fit: C code is written for chains of dense layers" in done.error_line
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_autoencoder_has_values(tmp_path: Path) -> None:
+    import keras
+
+    layers = keras.layers
+    coded = [
+        layers.Dense(16, activation="relu"),
+        layers.Dense(4, activation="relu"),
+        layers.Dense(16, activation="relu"),
+    ]
+    model = keras.Sequential([layers.Input((32,)), *coded, layers.Dense(32)])
+    model.save(tmp_path / "sound.keras")
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(0, 3, (200, 32)).astype(np.float32))
+    given = ["--calibration", tmp_path / "rows.npy", "--max-relative-error", 1, "--output", tmp_path / "out"]
+    done = toolkit("export", tmp_path / "sound.keras", "--quantize", "--c", *given)
+    assert done.code == 0, done.err
+    header = (tmp_path / "out" / "model.h").read_text()
+    assert "void out_values(const float *input, float *values);" in header
+    assert "classify" not in header
