@@ -48,6 +48,8 @@ class Target:
 
 
 _C99 = "-std=c99"
+# Of what `toolkit.c_wasm` compiles with, what a reader wants to know.
+_WASM = ("--target=wasm32", "-O3", "-ffreestanding", "-nostdlib")
 _HERE: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
 
 
@@ -115,7 +117,7 @@ TARGETS: tuple[Target, ...] = (
     _cortex_m("cortex-m3", "Cortex-M3, floats in software", "mps2-an385", "-mcpu=cortex-m3"),
     _cortex_m("cortex-m4", "Cortex-M4F", "mps2-an386", "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
     *(
-        Target(name, machine, "wasm", "clang", flags, ("clang", "lld"), "", ("node",), "nodejs")
+        Target(name, machine, "wasm", "clang", (*_WASM, *flags), ("clang", "lld"), "", ("node",), "nodejs")
         for name, machine, flags in (
             ("wasm", "WebAssembly in Node", ()),
             ("wasm-simd", "WebAssembly with vectors in Node", ("-msimd128",)),
