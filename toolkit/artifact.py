@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.errors import CorruptArtifactError, MissingError, UsageError
+from toolkit.native import LIBRARY
 from toolkit.predictor import BUNDLE_FORMAT, MANIFEST_FORMAT, MANIFEST_NAME, read_checked, read_manifest
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "DataRecord",
     "FileRecord",
     "Manifest",
+    "NativeRecord",
     "ParityRecord",
     "QuantizationRecord",
     "SeedRecord",
@@ -74,6 +76,7 @@ KINDS = {
     GOLDEN: "golden",
     ONNX: "float32",
     **dict.fromkeys(C_FILES, "c"),
+    LIBRARY: "native",
     **{name: kind for kind, name in QUANTIZED.items()},
 }
 """What each file of an artifact is: the name decides which gates a model must pass, not what a manifest claims."""
@@ -92,7 +95,7 @@ class FileRecord:
     """One file of the artifact. The last four are for ONNX files only.
 
     Attributes:
-        kind: "keras", "saved_model", "history", "golden", "c", "float32", "int8", "int4" or "float16".
+        kind: "keras", "saved_model", "history", "golden", "c", "native", "float32", "int8", "int4" or "float16".
         sha256: of the file's bytes, in hex.
         bytes: its size.
         opset: version of the standard ONNX operators that it needs.
@@ -311,6 +314,29 @@ class CTargetRecord:
 
 
 @dataclass(frozen=True)
+class NativeRecord:
+    """The int8 model's library, and the CPUs that it is for.
+
+    Attributes:
+        compiler: what it says of itself.
+        command: the compiler with its flags.
+        machine: as ``uname -m`` says it.
+        cpu_features: what its code may use, as /proc/cpuinfo calls it.
+        rows: on how many its answers were compared here, bit by bit; 0: it is for another machine.
+    """
+
+    compiler: str
+    command: str
+    machine: str
+    cpu_features: list[str]
+    rows: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.machine, str) or not isinstance(self.cpu_features, list):
+            raise TypeError("the library's machine is no text, or its CPU features no list")
+
+
+@dataclass(frozen=True)
 class BundleRecord:
     """What makes a folder a bundle for a device, and what that device must bring.
 
@@ -355,6 +381,7 @@ class Manifest:
     parity: dict[str, list[ParityRecord]] = field(default_factory=dict)
     cpus: dict[str, list[CpuRecord]] = field(default_factory=dict)
     c_targets: list[CTargetRecord] = field(default_factory=list)
+    native: NativeRecord | None = None
     bundle: BundleRecord | None = None
     format: int = MANIFEST_FORMAT
 
@@ -422,6 +449,7 @@ def manifest_from(raw: dict[str, Any], path: object) -> Manifest:
                 "cpus": {name: [CpuRecord(**row) for row in rows] for name, rows in raw["cpus"].items()},
                 # Manifests of earlier versions have none.
                 "c_targets": [CTargetRecord(**row) for row in raw.get("c_targets", ())],
+                "native": raw.get("native") and NativeRecord(**raw["native"]),
                 "bundle": bundle and BundleRecord(**bundle),
             }
         )

@@ -56,6 +56,7 @@ PROBABILITIES, LOGITS = "probabilities", "logits"
 CLASSIFICATION, BINARY, MULTILABEL, VALUES = TASKS = ("classification", "binary", "multilabel", "values")
 """What an output means; see `Predictor.task_of`."""
 MODEL_SUFFIXES = (".onnx", ".ort")
+ONNXRUNTIME, NATIVE, AUTO = BACKENDS = ("onnxruntime", "native", "auto")
 _RUN_ROWS, _RUN_BYTES, _RUN_STEP = 256, 8_000_000, 16  # more rows in a run are no faster, and take more memory
 _SHAPES_KEPT = 8
 _KINDS = ("int8", "int4", "float16", "float32")  # the first that an artifact has is preferred
@@ -531,8 +532,12 @@ class Predictor:
             (settings.json), else the defaults.
         min_confidence: 0 to 1. Where the most probable class is less probable than this, the label is `UNSURE` and the
             class name "unsure". None: there is always a label.
+        backend: "onnxruntime"; "native": the int8 model as a library that ``toolkit export --native`` compiled, which
+            gives the same answers (onnxruntime is not imported then); "auto": that where it is there, fits this CPU and
+            passes its golden vectors, else onnxruntime.
 
     Attributes:
+        backend: the one that runs, "onnxruntime" or "native".
         file: what was opened.
         settings, min_confidence: as given; settings that were saved if none were.
         inputs, outputs: one `TensorInfo` each, in the file's order.
@@ -559,6 +564,7 @@ class Predictor:
         kind: str | None = None,
         settings: RuntimeSettings | None = None,
         min_confidence: float | None = None,
+        backend: str = ONNXRUNTIME,
     ) -> None:
         if settings is not None:
             settings.check()
@@ -581,6 +587,7 @@ class Predictor:
         self._opening = threading.Lock()
         self._local = threading.local()
         self._classify: Callable[..., Any]
+        self.backend = self._choose(backend)
         self._read_contract(self._open())
         if min_confidence is not None and self.class_names is None:
             raise UsageError(
@@ -598,7 +605,9 @@ class Predictor:
         with self._opening:
             if self._closed:
                 raise UsageError(f"this predictor of {self.file.path} was closed; open another")
-            if self._session is None:
+            if self._session is None and self.backend == NATIVE:
+                self._session = self._native(needed=True)
+            elif self._session is None:
                 data = self.file.read()
                 if self.file.sha256 is None:  # what is opened again later (after a fork) must be the same file
                     self.file = self.file._replace(sha256=_sha256(data))
@@ -643,6 +652,36 @@ class Predictor:
         if wanted is None and any(type(size) is not int for tensor in opened.get_inputs() for size in tensor.shape[1:]):
             opened = session(memory_pattern=False)
         return opened
+
+    def _choose(self, backend: str) -> str:
+        """The backend that runs, opened already where it is the native one."""
+        if backend not in BACKENDS:
+            raise UsageError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
+        if backend != ONNXRUNTIME:
+            self._session = self._native(needed=backend == NATIVE)
+        return ONNXRUNTIME if self._session is None else NATIVE
+
+    def _native(self, *, needed: bool) -> Any:
+        """The library beside the file in a session's place; None where there is none for this CPU, if it may be so."""
+        try:
+            from .native import LIBRARY, NativeRefusedError, open_library  # noqa: TID252 - in whatever package this is
+        except ImportError:
+            from native import LIBRARY, NativeRefusedError, open_library  # type: ignore[import-not-found,no-redef]
+        folder = os.path.dirname(self.file.path)
+        path = os.path.join(folder, LIBRARY)
+        manifest = read_manifest(folder) if os.path.isfile(os.path.join(folder, MANIFEST_NAME)) else {}
+        entry = manifest.get("files", {}).get(LIBRARY)
+        try:
+            if entry is None or self.file.kind != "int8":
+                raise NativeRefusedError(f"{folder} has no {LIBRARY}; make it with: toolkit export {folder} --native")
+            read_checked(path, str(entry["sha256"]))
+            return open_library(path, manifest, self.file.sha256)
+        except NativeRefusedError as error:
+            if not needed:
+                return None
+            if error.damaged:
+                raise CorruptArtifactError(f"{error}; export it again with --native") from error
+            raise MissingError(f"{error}; or use backend='onnxruntime'") from error
 
     def close(self) -> None:
         """Give the session's memory back; further calls are refused. Calls under way in other threads still finish."""
@@ -997,7 +1036,7 @@ class Predictor:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._closed:
             raise UsageError(f"this predictor of {self.file.path} was closed, so it cannot be pickled; open another")
-        return _reopen, (self._path, self.file, tuple(self.settings), self.min_confidence)
+        return _reopen, (self._path, self.file, tuple(self.settings), self.min_confidence, self.backend)
 
     def _after_fork(self) -> None:
         """In a forked child: a session of several threads has lost them, so the next call opens another."""
@@ -1054,19 +1093,21 @@ class _Bound:
     def __init__(
         self, predictor: Predictor, session: ort.InferenceSession, shapes: Mapping[str, tuple[Any, ...]]
     ) -> None:
-        binding = session.io_binding()
-        self.options = predictor._new_options()  # noqa: SLF001 - same module; without, the runtime makes one at each call: 6 % of a 10 us model
+        native = predictor.backend == NATIVE
+        binding = None if native else session.io_binding()
         size = predictor.batch or 1
         self.buffers = []  # what the runtime writes into has to stay
         self.rows, self.outputs = {}, {}
         for info in predictor.inputs:
             array = np.zeros((size, *shapes[info.name]), info.dtype)
-            binding.bind_input(info.name, "cpu", 0, info.dtype.type, array.shape, _address(array))
+            if binding is not None:
+                binding.bind_input(info.name, "cpu", 0, info.dtype.type, array.shape, _address(array))
             self.buffers.append(array)
             self.rows[info.name] = array if size > 1 else array[0, ...]
         for info in predictor.outputs:
             array = np.zeros((size, *shapes[info.name]), info.dtype)
-            binding.bind_output(info.name, "cpu", 0, info.dtype.type, array.shape, _address(array))
+            if binding is not None:
+                binding.bind_output(info.name, "cpu", 0, info.dtype.type, array.shape, _address(array))
             self.buffers.append(array)
             self.outputs[info.name] = array[0, ...]
         self.scores: Any = self.outputs.get(predictor._scores)  # noqa: SLF001 - same module
@@ -1075,6 +1116,10 @@ class _Bound:
         looked_at = first.dtype.kind == "f" or first.name in predictor._ranges  # noqa: SLF001 - same module
         self.shape = first.shape if len(self.rows) == 1 and not looked_at else None
         self._public = session, binding
+        if native:
+            self.run, self.binding, self.options = session.direct(*self.buffers)
+            return
+        self.options = predictor._new_options()  # noqa: SLF001 - same module; without, the runtime makes one at each call: 6 % of a 10 us model
         # What run_with_iobinding(binding) calls after a look at its arguments, which a 10 us model pays with 4 %. Both
         # attributes have been there from onnxruntime 1.7 to 1.31; without them, or if they change, the public way is
         # taken (see Predictor._run_one).
@@ -1086,6 +1131,9 @@ class _Bound:
 
     def run_publicly(self) -> None:
         session, binding = self._public
+        if binding is None:
+            self.run(self.binding, self.options)
+            return
         session.run_with_iobinding(binding)  # no options: the public way looks at them for 40 us at each call
 
     def fill(self, given: dict[str, Array]) -> None:
@@ -1184,9 +1232,12 @@ def _before_exit() -> None:
 atexit.register(_before_exit)
 
 
-def _reopen(path: str, file: ModelFile, settings: tuple[Any, ...], min_confidence: float | None) -> Predictor:
+def _reopen(
+    path: str, file: ModelFile, settings: tuple[Any, ...], min_confidence: float | None, backend: str
+) -> Predictor:
     """A pickled predictor on the other side, of the very same file."""
-    opened = Predictor(path, kind=file.kind, settings=RuntimeSettings(*settings), min_confidence=min_confidence)
+    given = RuntimeSettings(*settings)
+    opened = Predictor(path, kind=file.kind, settings=given, min_confidence=min_confidence, backend=backend)
     if opened.file.sha256 != file.sha256:
         raise CorruptArtifactError(f"{path} is another file by now than the one that was pickled; open it anew")
     return opened

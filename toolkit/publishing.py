@@ -265,6 +265,7 @@ OWN_FILES = frozenset(
         "model.keras",
         "model.mk",
         "model.onnx",
+        "model.so",
         "parity.json",
         "report.html",
         "saved_model",

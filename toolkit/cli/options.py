@@ -206,6 +206,21 @@ WriteC = Annotated[
         "--c", help="Also write the int8 model as C99 (model.c, model.h), which needs no runtime: the same bits."
     ),
 ]
+Native = Annotated[
+    bool,
+    typer.Option(
+        "--native", help="Also compile it, with --c, into a library for Predictor(backend='native') on this CPU."
+    ),
+]
+Compiler = Annotated[
+    str | None,
+    typer.Option(
+        "--cc",
+        metavar="COMMAND",
+        help="The compiler for --native and its flags, such as 'aarch64-linux-gnu-gcc -mcpu=cortex-a72'.  [default: "
+        "the one found here, for this very CPU]",
+    ),
+]
 KeepFailed = Annotated[bool, typer.Option("--keep-failed", help="Keep what failed a gate beside, as NAME.failed.")]
 
 
@@ -376,6 +391,8 @@ def export_options_from(
     tasks: dict[str, str] | None = None,
     metrics: Any = (),
     c: bool = False,
+    native: bool = False,
+    cc: str | None = None,
     keep_failed: bool = False,
     cpus: Any = None,
     custom: list[str] | None = None,
@@ -404,6 +421,8 @@ def export_options_from(
         metrics=tuple(metrics),
         limits=limits,
         c=c,
+        native=native,
+        cc=cc,
         keep_failed=keep_failed,
         cpus=cpus or OtherCpus(),
         custom=tuple(custom or ()),

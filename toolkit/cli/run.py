@@ -35,6 +35,8 @@ def run(
     min_agreement: options.MinAgreement = None,
     max_accuracy_drop: options.MaxAccuracyDrop = None,
     c: options.WriteC = False,
+    native: options.Native = False,
+    cc: options.Compiler = None,
     keep_failed: options.KeepFailed = False,
     cpu: CpuNames = None,
     cpu_images: CpuImages = None,
@@ -83,6 +85,8 @@ def run(
         output=gives,
         limits=options.limits_from(max_difference, min_agreement, max_accuracy_drop),
         c=c,
+        native=native,
+        cc=cc,
         keep_failed=keep_failed,
         cpus=chosen_cpus(cpu, cpu_images),
     )

@@ -37,5 +37,6 @@ def export_options(folder: Path, manifest: Manifest, test: str | None) -> list[s
         for scaling in manifest.conversion.scaling.values() if manifest.conversion else ():
             options += [f"--input={scaling['dtype']}", f"--input-scale={scaling['scale']!r}"]
             options += [f"--input-offset={scaling['offset']!r}"] if scaling["offset"] else []
+    options += ["--native"] if manifest.native is not None else []
     options += ["--c"] if C_FILES[0] in manifest.files else []
     return options + ([f"--output={gives}"] if gives != "probabilities" else [])

@@ -1,17 +1,20 @@
-"""The C files of an artifact: written from its int8 file, and only if their arithmetic gives that file's very bits."""
+"""C beside an int8 file, and the library made of it: kept only if they give the very bits of that file."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.artifact import C_FILES
+from toolkit.artifact import C_FILES, NativeRecord
 from toolkit.c_code.chain import run
 from toolkit.c_code.example import main_c, makefile
+from toolkit.c_code.library import build_library
 from toolkit.c_code.reading import read_chain
 from toolkit.c_code.source import write_source
 from toolkit.errors import ModelError
+from toolkit.native import LIBRARY, misfit, native_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.c_code.chain import Chain
     from toolkit.datasets import Rows
     from toolkit.progress import Note
 
-__all__ = ["write_c_files"]
+__all__ = ["build_native", "write_c_files"]
 
 
 def write_c_files(folder: Path, int8: str, name: str, rows: Rows, note: Note) -> None:
@@ -42,7 +44,8 @@ def write_c_files(folder: Path, int8: str, name: str, rows: Rows, note: Note) ->
     note("Writing C")
     data = (folder / int8).read_bytes()
     chain = read_chain(data)
-    _check(chain, data, int8, rows)
+    (given,) = rows.inputs.values()
+    _compare(run(chain, given), _answers(data, int8, rows.inputs), "the integers of the C code", int8)
     source = write_source(chain, name)
     note(
         f"    {source.name}_{source.answer}: {source.flash_bytes:,} bytes of constants, {source.ram_bytes:,} of memory "
@@ -53,15 +56,42 @@ def write_c_files(folder: Path, int8: str, name: str, rows: Rows, note: Note) ->
         (folder / file).write_text(text, encoding="ascii")
 
 
-def _check(chain: Chain, data: bytes, int8: str, rows: Rows) -> None:
+def build_native(folder: Path, int8: str, name: str, rows: Rows, cc: str | None, note: Note) -> NativeRecord:
+    """Compile the C files beside an int8 file into the predictor's library.
+
+    Args:
+        folder: that holds both.
+        int8: name of the int8 file.
+        name: of the artifact.
+        rows: on all of which the library is run, if it is for this machine, and compared with the file bit by bit.
+        cc: see `toolkit.c_code.library.build_library`.
+        note: told what is done.
+
+    Raises:
+        MissingError, UsageError: the compiler is missing or fails.
+        ModelError: the library's answers differ.
+    """
+    data = (folder / int8).read_bytes()
     (given,) = rows.inputs.values()
-    runtime = _answers(data, int8, rows.inputs)
-    own = run(chain, given)
+    built = build_library(read_chain(data), name, folder, folder / LIBRARY, given, cc)
+    note(f"Compiled {LIBRARY}: {built.command}, {built.compiler}, {built.path.stat().st_size:,} bytes")
+    record = NativeRecord(built.compiler, built.command, built.machine, built.cpu_features, 0)
+    if reason := misfit(dataclasses.asdict(record)):
+        note(f"    it is not run here: {reason}")
+        return record
+    found = native_logits(str(built.path), given, read_chain(data).outputs)
+    _compare(found, _answers(data, int8, rows.inputs), f"{LIBRARY} ({built.command})", int8)
+    note(f"    it gives the bits of {int8} on all {rows.count:,} rows")
+    return dataclasses.replace(record, rows=rows.count)
+
+
+def _compare(own: NDArray[np.float32], runtime: NDArray[np.float32], what: str, int8: str) -> None:
+    """Refuse answers with other bits than the runtime's."""
     if differing := int((own.view(np.uint32) != runtime.view(np.uint32)).any(axis=1).sum()):
         largest = float(np.abs(own.astype(np.float64) - runtime).max())
         raise ModelError(
-            f"the integers of the C code differ from {int8} on {differing:,} of {rows.count:,} rows, by up to "
-            f"{largest:.3g}; this is a bug, please report this model (export without --c meanwhile)"
+            f"{what} differs from {int8} on {differing:,} of {len(own):,} rows, by up to {largest:.3g}; this is a bug, "
+            "please report this model (export without --c and --native meanwhile)"
         )
 
 

@@ -26,8 +26,9 @@ from toolkit.artifact import (
 )
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.golden import SURE, dump, make_golden
+from toolkit.native import LIBRARY
 from toolkit.other_cpus import OtherCpus
-from toolkit.pipeline.c_files import write_c_files
+from toolkit.pipeline.c_files import build_native, write_c_files
 from toolkit.pipeline.material import Material, OwnData, RawInput
 from toolkit.pipeline.verifying import FailedGatesError, Reference, parity_text, verify_files
 from toolkit.publishing import staged_folder
@@ -70,6 +71,8 @@ class ExportOptions:
         custom: see `toolkit.keras_model.open_model`.
         unsafe: see there.
         c: write the int8 model as C too; it is a chain of dense layers then, or refused.
+        native: also compile that into a library for the predictor.
+        cc: the compiler, see `toolkit.c_code.library.build_library`.
     """
 
     quantization: QuantizationRecipe | None
@@ -84,6 +87,8 @@ class ExportOptions:
     custom: tuple[str, ...] = ()
     unsafe: bool = False
     c: bool = False
+    native: bool = False
+    cc: str | None = None
 
     def __post_init__(self) -> None:
         static = self.quantization is not None and self.quantization.method == "static"
@@ -92,8 +97,11 @@ class ExportOptions:
                 "--calibration does nothing here: only static int8 (--quantize) is calibrated, and the files are "
                 "verified on --test; drop it"
             )
-        if self.c and not static:
-            raise UsageError("--c writes the static int8 model as C, and none was asked for; add --quantize")
+        if (self.c or self.native) and not static:
+            asked = "--c" if self.c else "--native"
+            raise UsageError(f"{asked} makes C of the static int8 model, and none was asked for; add --quantize")
+        if self.cc is not None and not self.native:
+            raise UsageError("--cc does nothing without --native; add it, or drop this")
 
 
 _CALIBRATION_BATCH = 100
@@ -151,6 +159,7 @@ def export_files(
         parity={},
         cpus={},
         c_targets=[],
+        native=None,
     )
     # What cannot be judged should be said before the work of quantizing.
     reference = Reference(source, manifest, material.test, random=material.random)
@@ -183,11 +192,15 @@ def export_files(
             except ToolkitError as error:  # the verdict matters more
                 consequence += f", and what failed could not be kept ({error})"
         raise FailedGatesError(report, consequence, "try it again with")
-    if options.c:
+    if options.c or options.native:
         write_c_files(staging, QUANTIZED["int8"], manifest.name, material.test, note)
-        manifest = dataclasses.replace(
-            manifest, files={**manifest.files, **{name: record_of(staging / name) for name in C_FILES}}
-        )
+        names = [*C_FILES]
+        if options.native:
+            native = build_native(staging, QUANTIZED["int8"], manifest.name, material.test, options.cc, note)
+            manifest = dataclasses.replace(manifest, native=native)
+            names.append(LIBRARY)
+        found = {name: record_of(staging / name) for name in names}
+        manifest = dataclasses.replace(manifest, files={**manifest.files, **found})
         manifest.write(staging)
     return _with_golden(staging, manifest, reference, report, options, note, random=material.random), report
 
