@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from toolkit.c_targets.check import Ready
     from toolkit.c_targets.tools import Toolchain
 
-__all__ = ["ready_or_skip", "reference_in_c", "rehashed", "tools_or_skip"]
+__all__ = ["REQUIRED", "ready_or_skip", "reference_in_c", "rehashed", "tools_or_skip"]
 
 REQUIRED = os.environ.get("TOOLKIT_REQUIRE_C_TARGETS") == "1"
 

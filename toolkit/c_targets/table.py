@@ -104,7 +104,20 @@ TARGETS: tuple[Target, ...] = (
         for compiler in ("gcc", "clang")
         for name, flags in {"O0": ["-O0"], "O2": ["-O2"], "O3-native": ["-O3", "-march=native"]}.items()
     ),
+    # Small, optimizes nothing, and shares no line with the other two.
+    Target("tcc", "this machine", "native", "tcc", (_C99,), ("tcc", "libc6-dev"), "size", order=_HERE),
     _linux("aarch64", "64-bit ARM", "aarch64-linux-gnu", "aarch64", "arm64"),
+    Target(
+        "aarch64-clang",
+        "64-bit ARM",
+        "linux",
+        "clang",
+        (_C99, "--target=aarch64-linux-gnu", "-O3", "-static"),
+        ("clang", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"),
+        "aarch64-linux-gnu-size",
+        ("qemu-aarch64-static", "qemu-aarch64"),
+        "qemu-user-static",
+    ),
     _linux("armhf", "32-bit ARM with a floating-point unit", "arm-linux-gnueabihf", "arm", "armhf"),
     _linux("armel", "32-bit ARM without a floating-point unit", "arm-linux-gnueabi", "arm", "armel"),
     _linux("riscv64", "64-bit RISC-V", "riscv64-linux-gnu", "riscv64", "riscv64"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Toolchain", "complaint", "find", "run"]
 
 SECONDS = 600.0  # for one file; measured: 0.1 s with gcc, and 40 s for the largest model that fits into a header
+_ERRORS = ("error", "cannot find", "undefined reference", "will not fit", "overflowed", "no such file")
 _PROBE = """\
 #include <math.h>
 #include <string.h>
@@ -136,7 +137,7 @@ def run(
 
 
 def complaint(done: subprocess.CompletedProcess[bytes]) -> str:
-    """A compiler's first error, in one line."""
+    """A compiler's or linker's first error, in one line."""
     lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()] or lines[-1:]
+    errors = [line for line in lines if any(word in line.lower() for word in _ERRORS)] or lines[-1:]
     return errors[0][:200] if errors else f"exit code {done.returncode}"
