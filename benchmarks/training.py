@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import statistics
 import subprocess
@@ -23,10 +24,15 @@ import time
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.benchmarking.host import describe_host
+from toolkit.data import load
 from toolkit.publishing import write_atomic
+
+if TYPE_CHECKING:
+    from toolkit.training.distilling import Taught
+    from toolkit.training.recipes import Recipe
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "training.json"
@@ -41,6 +47,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many; 3 for notebook and 5 for the others")
     parser.add_argument("--whole", type=int, default=2, help="of best: how many seeds train teachers of their own")
     parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the models that the file has, and add what is missing"
+    )
     parser.add_argument("--keep", type=Path, help="an empty folder that artifacts and teachers are left in")
     options = parser.parse_args()
     report: dict[str, Any] = {"format": 1, "recipes": {}}
@@ -50,9 +59,13 @@ def main() -> None:
     if "default" in options.recipes:
         report["speed"] = speed()
     for name in options.recipes:
-        report["recipes"][name] = {"models": []}
+        if not options.resume or name not in report["recipes"]:
+            report["recipes"][name] = {"models": []}
+        done = {model["seed"] for model in report["recipes"][name]["models"]}
         with contextlib.nullcontext(options.keep / name) if options.keep else tempfile.TemporaryDirectory() as scratch:
             for seed in range(1, 1 + (options.seeds or RECIPES[name])):
+                if seed in done:
+                    continue
                 model = measured(name, seed, Path(scratch), own_teachers=seed <= options.whole)
                 print(json.dumps(model), flush=True)
                 report["recipes"][name]["models"].append(model)
@@ -64,12 +77,11 @@ def measured(recipe: str, seed: int, scratch: Path, *, own_teachers: bool) -> di
     """One model's figures, by the installed command."""
     artifact, teachers = scratch / f"seed-{seed}" / "fashion-mnist", scratch / "teachers"
     learns = recipe == "best"
-    chosen = ["--recipe", recipe]
     if learns and not own_teachers:
-        chosen += [part for path in sorted(teachers.glob("teacher-1-*.keras")) for part in ("--teacher", str(path))]
-    elif learns:
-        chosen += ["--save-teachers", str(teachers)]
-    toolkit("train", *chosen, "--seed", seed, "--output", artifact)
+        learn(recipe, seed, artifact, tuple(str(path) for path in sorted(teachers.glob("teacher-1-*.keras"))))
+    else:
+        saved = ["--save-teachers", str(teachers)] if learns else []
+        toolkit("train", "--recipe", recipe, *saved, "--seed", seed, "--output", artifact)
     # Loose gates, since what is lost is what is measured.
     loose = ["--min-agreement", 0, "--max-accuracy-drop", 1]
     toolkit("export", artifact, "--quantize", "--per-channel", *loose)
@@ -88,6 +100,27 @@ def measured(recipe: str, seed: int, scratch: Path, *, own_teachers: bool) -> di
         "int8": int8["accuracy"],
         "int8_agreement_with_keras": int8["agreement"],
     }
+
+
+@functools.cache
+def answers(recipe: Recipe) -> Taught:
+    """What a recipe's teacher files say of every view, asked once for all seeds: they are the same."""
+    from toolkit.training.distilling import teach
+
+    return teach(recipe, load(), 0, lambda _: None, None, lambda *_: None)
+
+
+def learn(name: str, seed: int, artifact: Path, teachers: tuple[str, ...]) -> None:
+    """What ``toolkit train --teacher ...`` does, with the answers of the seed before."""
+    from toolkit.pipeline import TrainingPlan, train_artifact
+    from toolkit.training import fit
+    from toolkit.training.recipes import RECIPES as NAMED
+
+    recipe = NAMED[name].override(teacher_files=teachers)
+    vars(fit)["teach"] = lambda *_: answers(recipe)
+    nothing: Any = lambda *_: None  # noqa: E731
+    artifact.parent.mkdir(parents=True, exist_ok=True)
+    train_artifact(artifact, TrainingPlan(recipe, (seed,)), load(), nothing, nothing, nothing)
 
 
 def toolkit(*arguments: object) -> None:
@@ -115,7 +148,6 @@ def summary(models: list[dict[str, Any]]) -> dict[str, Any]:
 
 def speed() -> dict[str, Any]:
     """Seconds an epoch of the default recipe, from the times at which epochs end, without the first (it compiles)."""
-    from toolkit.data import load
     from toolkit.training.fit import train
     from toolkit.training.recipes import RECIPES as NAMED
 

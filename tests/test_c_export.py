@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import toolkit
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+OTHER = "linux-aarch64" if platform.machine() == "x86_64" else "linux-x86_64"
 FILES = {"model.c", "model.h", "main.c", "model.mk"}
 
 
@@ -122,3 +122,28 @@ def test_an_autoencoder_has_values(tmp_path: Path) -> None:
     header = (tmp_path / "out" / "model.h").read_text()
     assert "void out_values(const float *input, float *values);" in header
     assert "classify" not in header
+
+
+def test_a_bundle_takes_the_compiled_model_along(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "compiled"
+    shutil.copytree(trained, folder)
+    assert toolkit("export", folder, "--quantize", "--native").code == 0
+    done = toolkit("bundle", folder, "-o", tmp_path / "device", "--native", "--wheel")
+    assert done.code == 0, done.err
+    assert toolkit("verify-bundle", tmp_path / "device").code == 0
+    assert 'backend="auto"' in (tmp_path / "device" / "README.md").read_text()
+    program = (
+        "import sys, numpy; from predictor import Predictor;"
+        "found = Predictor('.', backend='native').classify(numpy.zeros((28, 28), numpy.uint8));"
+        "print(type(found).__name__, 'onnxruntime' in sys.modules, 'toolkit' in sys.modules)"
+    )
+    # Isolated from this environment's own toolkit, but for numpy.
+    site = str(Path(np.__file__).parents[1])
+    lines = f"import sys; sys.path[:] = ['.', *[p for p in sys.path if 'site-packages' not in p], {site!r}]; {program}"
+    said = subprocess.run(
+        [sys.executable, "-I", "-c", lines], cwd=tmp_path / "device", capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "int False False\n"
+    refused = toolkit("bundle", folder, "-o", tmp_path / "other", "--native", "--target", OTHER)
+    assert refused.code == 2
+    assert "export with --cc and a compiler for that" in refused.error_line

@@ -34,7 +34,7 @@ OTHER = "aarch64" if platform.machine() == "x86_64" else "x86_64"
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory, fashion_mnist: FashionMnist) -> Path:
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference artifact with a library for this CPU."""
     folder = tmp_path_factory.mktemp("native") / "fashion-mnist"
     shutil.copytree(REFERENCE, folder)
@@ -91,7 +91,7 @@ def test_it_survives_pickling_forking_and_threads(artifact: Path, fashion_mnist:
     native = Predictor(artifact, backend="native")
     images = fashion_mnist.test_images[:400]
     expected = [native.classify(image) for image in images]
-    again = pickle.loads(pickle.dumps(native))
+    again = pickle.loads(pickle.dumps(native))  # noqa: S301 - written in the same line
     assert (again.backend, again.classify(images[0])) == ("native", expected[0])
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(native.classify, images)) == expected
@@ -204,14 +204,12 @@ def test_a_compiler_that_is_missing_or_fails(artifact: Path, tmp_path: Path, cc:
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
-def test_a_library_that_differs_is_not_published(
-    tmp_path: Path, fashion_mnist: FashionMnist, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_that_differs_is_not_published(tmp_path: Path, fashion_mnist: FashionMnist) -> None:
     from toolkit.datasets import Rows
     from toolkit.errors import ModelError
 
     shutil.copyfile(REFERENCE / "model.int8.onnx", tmp_path / "model.int8.onnx")
-    rows = Rows({"image": fashion_mnist.test_images[:100]}, {}, "rows")
+    rows = Rows({"image": fashion_mnist.test_images[:100]}, {}, None, "rows")
     write_c_files(tmp_path, "model.int8.onnx", "x", rows, lambda _: None)
     code = tmp_path / "model.c"
     code.write_text(code.read_text().replace("s3 += input[i]", "s3 += 1 + input[i]"))

@@ -107,11 +107,7 @@ def native_logits(path: str, rows: Array, outputs: int) -> NDArray[np.float32]:
 
 
 class NativeSession:
-    """A library where the predictor expects an onnxruntime session: of one input and one output, a row at a time.
-
-    Attributes:
-        label: the library's function from a row's address to its class, or None.
-    """
+    """A library where the predictor expects an onnxruntime session: of one input and one output, a row at a time."""
 
     def __init__(self, library: Any, manifest: Mapping[str, Any]) -> None:
         self._library = library
@@ -124,7 +120,8 @@ class NativeSession:
         self._meta = _Meta(facts)
         self._run: Any = library.toolkit_native_run
         self._run.restype = None
-        self.label: Callable[..., int] | None = getattr(library, "toolkit_native_label", None)
+        self._call: Any = library.toolkit_native_call
+        self._call.restype = None
 
     def get_inputs(self) -> list[_Tensor]:
         """The one input."""
@@ -138,9 +135,14 @@ class NativeSession:
         """What an ONNX file has in its metadata."""
         return self._meta
 
-    def direct(self, row: Array, answer: Array) -> tuple[Callable[..., Any], Any, Any]:
-        """A function and its two arguments, by which a thread's own buffers are read and written."""
-        return self._run, ctypes.c_void_p(_address(row)), ctypes.c_void_p(_address(answer))
+    def direct(self, row: Array, answer: Array) -> tuple[Callable[..., Any], Any, Array, Any]:
+        """For a thread's own buffers: a function, its first argument, the label that it leaves, and what has to stay.
+
+        The label is int32 of shape (), of a classifier; the function's second argument is of no use.
+        """
+        label = np.zeros((), np.int32)
+        buffers = (ctypes.c_void_p * 3)(_address(row), _address(answer), _address(label))
+        return self._call, ctypes.c_void_p(ctypes.addressof(buffers)), label, buffers
 
     def run(self, names: Sequence[str], rows: Mapping[str, Array]) -> list[Array]:  # noqa: ARG002 - a session's form
         """Answers (n, ...) to rows (n, ...), one after another."""

@@ -25,6 +25,7 @@ from toolkit.bundle import device_code, readme, requirements, sums
 from toolkit.bundle.layout import (
     LICENCE,
     MODEL_LICENCE,
+    NATIVE,
     OPERATORS,
     PREDICTOR,
     README,
@@ -33,6 +34,7 @@ from toolkit.bundle.layout import (
     SUMS,
 )
 from toolkit.errors import MissingError, UsageError
+from toolkit.native import LIBRARY
 from toolkit.predictor import BUNDLE_FORMAT, model_files, read_checked
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def gather(
     licence: Path | None = None,
     signed: bool = False,
     c: bool = False,
+    native: bool = False,
 ) -> Contents:
     """Everything that a bundle of an artifact holds, each file of the artifact checked against its sha256.
 
@@ -79,12 +82,13 @@ def gather(
         licence: the model's own.
         signed: the README says how the signature is verified.
         c: with the int8 model in C.
+        native: with the int8 model compiled, and what the predictor takes to run it.
 
     Raises:
         UsageError: an unknown target, a kind that the artifact does not have, a bundle in place of an artifact, C
-            beside another kind than int8.
+            beside another kind than int8, a library for another machine than the target.
         ModelError: the folder is no artifact.
-        MissingError: the artifact has no golden vectors or no C, or the licence is not there.
+        MissingError: the artifact has no golden vectors, no C or no library, or the licence is not there.
         CorruptArtifactError: a file is not what the manifest says.
     """
     pins = requirements.text(target)
@@ -99,7 +103,8 @@ def gather(
             + method
         )
     record = manifest.files[source]
-    in_c = _in_c(folder, manifest, record) if c else {}
+    besides = _in_c(folder, manifest, record) if c else {}
+    besides |= _compiled(folder, manifest, record, target) if native else {}
     model = read_checked(str(folder / source), record.sha256)
     vectors = golden.load(read_checked(str(folder / GOLDEN), manifest.files[GOLDEN].sha256), str(folder / GOLDEN))
     files: dict[str, bytes] = {}
@@ -127,9 +132,10 @@ def gather(
         manifest,
         bundle,
         source,
-        {name: record, GOLDEN: _record("golden", files[GOLDEN]), **{each: manifest.files[each] for each in in_c}},
+        {name: record, GOLDEN: _record("golden", files[GOLDEN]), **{each: manifest.files[each] for each in besides}},
     )
-    files |= in_c
+    files |= besides
+    files |= {NATIVE: device_code.native()} if native else {}
     files[MANIFEST_NAME] = manifest.text().encode()
     files[PREDICTOR], files[SELFTEST] = device_code.predictor(), device_code.selftest()
     files[REQUIREMENTS] = pins.encode()
@@ -159,6 +165,20 @@ def _in_c(folder: Path, manifest: Manifest, record: FileRecord) -> dict[str, byt
     if not set(C_FILES) <= manifest.files.keys():
         raise MissingError(f"{folder} has no {C_FILES[0]}; export it again: toolkit export {folder} --quantize --c")
     return {name: read_checked(str(folder / name), manifest.files[name].sha256) for name in C_FILES}
+
+
+def _compiled(folder: Path, manifest: Manifest, record: FileRecord, target: str) -> dict[str, bytes]:
+    """The library, by name."""
+    if record.kind != "int8":
+        raise UsageError(f"--native is for the int8 model, and {record.kind} goes into this bundle; drop one of them")
+    if manifest.native is None or LIBRARY not in manifest.files:
+        raise MissingError(f"{folder} has no {LIBRARY}; export it again: toolkit export {folder} --quantize --native")
+    if (machine := manifest.native.machine) not in target and target != "linux":
+        raise UsageError(
+            f"{LIBRARY} is for {machine}, and the bundle for {target}; export with --cc and a compiler for that, or "
+            "drop --native"
+        )
+    return {LIBRARY: read_checked(str(folder / LIBRARY), manifest.files[LIBRARY].sha256)}
 
 
 def _as_ort(record: FileRecord, model: bytes) -> tuple[FileRecord, bytes, bytes]:
@@ -197,6 +217,7 @@ def _reduced(manifest: Manifest, bundle: BundleRecord, source: str, files: dict[
         parity={bundle.model: manifest.parity[source]} if source in manifest.parity else {},
         cpus={bundle.model: manifest.cpus[source]} if source in manifest.cpus else {},
         c_targets=manifest.c_targets if C_FILES[0] in files else [],
+        native=manifest.native if LIBRARY in files else None,
         bundle=bundle,
     )
 

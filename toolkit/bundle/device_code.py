@@ -6,10 +6,10 @@ from importlib import metadata
 from pathlib import Path
 
 import toolkit
-from toolkit.bundle.layout import PREDICTOR, SELFTEST
+from toolkit.bundle.layout import NATIVE, PREDICTOR, SELFTEST
 from toolkit.errors import MissingError
 
-__all__ = ["licence", "predictor", "selftest"]
+__all__ = ["licence", "native", "predictor", "selftest"]
 
 _IMPORT = b"from toolkit import predictor as device\n"
 _PACKAGE = Path(toolkit.__file__).parent
@@ -18,6 +18,11 @@ _PACKAGE = Path(toolkit.__file__).parent
 def predictor() -> bytes:
     """``predictor.py``, byte for byte."""
     return _read(_PACKAGE / PREDICTOR)
+
+
+def native() -> bytes:
+    """``native.py``, byte for byte."""
+    return _read(_PACKAGE / NATIVE)
 
 
 def selftest(package: str | None = None) -> bytes:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from toolkit.artifact import C_FILES, GOLDEN, KINDS, MANIFEST_NAME, ORT_FILES, QUANTIZED
+from toolkit.native import LIBRARY
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
 __all__ = [
     "CACHE",
     "LICENCE",
+    "NATIVE",
     "MODEL_LICENCE",
     "OPERATORS",
     "PACKAGE",
@@ -22,12 +25,14 @@ __all__ = [
     "SIGNATURE",
     "SUMS",
     "belongs",
+    "further",
     "is_cache",
     "needed",
     "what_is",
 ]
 
 PREDICTOR, SELFTEST, REQUIREMENTS = "predictor.py", "selftest.py", "requirements.txt"
+NATIVE = "native.py"
 README, LICENCE, MODEL_LICENCE = "README.md", "LICENSE", "MODEL_LICENCE"
 OPERATORS = "required_operators.config"
 SUMS, SIGNATURE = "SHA256SUMS", "model.sig"
@@ -48,6 +53,8 @@ _WHAT = {
             strict=True,
         )
     ),
+    LIBRARY: "the int8 model, compiled",
+    NATIVE: "what the predictor takes to run it: Predictor(..., backend='native')",
     MANIFEST_NAME: "what the model is, takes and gives",
     GOLDEN: "rows with the right answers, for the self-test",
     PREDICTOR: "the runtime: from predictor import Predictor",
@@ -81,6 +88,11 @@ def needed(model: str) -> list[str]:
     """The files that a bundle of this model cannot do without."""
     names = [MANIFEST_NAME, model, GOLDEN, PREDICTOR, SELFTEST, REQUIREMENTS, README, LICENCE]
     return [*names, *([OPERATORS] if model in ORT_FILES else [])]
+
+
+def further(files: Container[str]) -> list[str]:
+    """What a bundle has besides, by the files that its manifest names: the model in C, the model compiled."""
+    return [*(C_FILES if C_FILES[0] in files else ()), *((LIBRARY, NATIVE) if LIBRARY in files else ())]
 
 
 def is_cache(path: Path) -> bool:

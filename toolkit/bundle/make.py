@@ -30,7 +30,7 @@ class BundleOptions:
     """What to make.
 
     Attributes:
-        kind, target, form, licence, c: see `toolkit.bundle.contents.gather`.
+        kind, target, form, licence, c, native: see `toolkit.bundle.contents.gather`.
         zip: a zip file beside the folder, with the folder in it.
         wheel: a wheel beside the folder.
         key: the private key that signs.
@@ -44,6 +44,7 @@ class BundleOptions:
     wheel: bool = False
     key: Path | None = None
     c: bool = False
+    native: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def make_bundle(artifact: Path, output: Path, options: BundleOptions) -> Made:
         licence=options.licence,
         signed=options.key is not None,
         c=options.c,
+        native=options.native,
     )
     files = dict(contents.files)
     if options.key is not None:

@@ -8,6 +8,7 @@ from toolkit import __version__
 from toolkit.artifact import C_FILES, GOLDEN
 from toolkit.bundle import requirements
 from toolkit.bundle.layout import LICENCE, MODEL_LICENCE, SIGNATURE, SUMS
+from toolkit.native import LIBRARY
 
 if TYPE_CHECKING:
     from toolkit.artifact import BundleRecord, Manifest, ParityRecord, TensorContract
@@ -49,11 +50,24 @@ def text(manifest: Manifest, *, licence: bool = False, signed: bool = False, pac
         f"verified the model, {'bit for bit up to the last softmax' if bundle.exact else 'but for rounding'}. "
         "In a program:",
         _code("python", *_example(manifest, package)),
-        _in_c(manifest),
+        _besides(manifest),
         _older(bundle) if package is None else "",
         _checks(licence=licence, signed=signed, package=package),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _besides(manifest: Manifest) -> str:
+    return "\n\n".join(part for part in (_in_c(manifest), _compiled(manifest)) if part)
+
+
+def _compiled(manifest: Manifest) -> str:
+    if (native := manifest.native) is None:
+        return ""
+    return (
+        f'`{LIBRARY}` is the same model compiled for {native.machine}: `Predictor(".", backend="auto")` takes it '
+        "where the CPU has what it was compiled for, without onnxruntime, and onnxruntime elsewhere."
+    )
 
 
 def _in_c(manifest: Manifest) -> str:

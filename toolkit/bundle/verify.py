@@ -11,9 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toolkit import golden
-from toolkit.artifact import C_FILES, GOLDEN, MANIFEST_NAME, Manifest, manifest_from
+from toolkit.artifact import GOLDEN, MANIFEST_NAME, Manifest, manifest_from
 from toolkit.bundle import archives, device_code, requirements, signing, sums, wheel
-from toolkit.bundle.layout import CACHE, MODEL_LICENCE, PACKAGE, PREDICTOR, REQUIREMENTS, SELFTEST, SUMS, needed
+from toolkit.bundle.layout import (
+    CACHE,
+    MODEL_LICENCE,
+    NATIVE,
+    PACKAGE,
+    PREDICTOR,
+    REQUIREMENTS,
+    SELFTEST,
+    SUMS,
+    further,
+    needed,
+)
 from toolkit.bundle.reading import Found, read_found
 from toolkit.errors import CorruptArtifactError, ToolkitError
 from toolkit.predictor import MANIFEST_FORMAT
@@ -119,11 +130,11 @@ def _check_manifest(found: Found, hashes: dict[str, str]) -> Manifest:
         )
     manifest = manifest_from(raw, shown)
     bundle = manifest.bundle
-    in_c = C_FILES if C_FILES[0] in manifest.files else ()
-    if bundle is None or manifest.files.keys() != {bundle.model, GOLDEN, *in_c}:
+    besides = further(manifest.files)
+    if bundle is None or manifest.files.keys() != {bundle.model, GOLDEN, *besides} - {NATIVE}:
         raise CorruptArtifactError(f"{shown} is not that of a bundle of one model; copy the bundle again as a whole")
     package = PACKAGE if found.form == "wheel" or PACKAGE[0] in hashes else ()
-    whole = (*needed(bundle.model), *package, *in_c)
+    whole = (*needed(bundle.model), *package, *besides)
     if missing := [name for name in whole if name not in hashes]:
         raise CorruptArtifactError(f"{found.shown(missing[0])} is missing; copy the bundle again as a whole")
     if strange := sorted(hashes.keys() - {*whole, MODEL_LICENCE}):

@@ -75,14 +75,29 @@ void toolkit_native_run(const $input_type *row, float *answer)
 {
     ${name}_$answer(row, answer);
 $end}
+
+/* The same for a thread's own buffers, with the label of a classifier. */
+struct toolkit_native_buffers {
+    const $input_type *row;
+    float *answer;
+    int32_t *label;
+};
+
+void toolkit_native_call(const struct toolkit_native_buffers *of, const void *unused)
+{
+    const float *answer = of->answer;
+    (void)unused;
+    toolkit_native_run(of->row, of->answer);
+$label}
 """)
 
-_LABEL = Template("""
-int toolkit_native_label(const $input_type *row)
-{
-    return ${name}_classify(row);
-}
-""")
+_LARGEST = """\
+    int best = 0;
+    for (int i = 1; i < OUTPUTS; i++)
+        best = answer[i] > answer[best] ? i : best;
+    *of->label = best;
+"""
+_YES = "    *of->label = answer[0] >= 0.5f;\n"
 
 _ENDS = {
     "Softmax": """\
@@ -156,13 +171,14 @@ def wrapper_text(layout: Layout, rows: NDArray[Any]) -> str:
         "answer": layout.answer,
         "input_type": layout.input_type,
     }
-    text = _WRAPPER.substitute(
+    label = (_YES if chain.task == "binary" else _LARGEST) if layout.decides else "    (void)answer;\n"
+    return _WRAPPER.substitute(
         names,
         golden_rows=wrapped(values),
         golden_bits=wrapped(f"{value}u" for value in bits.reshape(-1)),
         end=_ENDS[chain.end].replace("OUTPUTS", f"{layout.upper}_OUTPUTS"),
+        label=label.replace("OUTPUTS", f"{layout.upper}_OUTPUTS"),
     )
-    return text + (_LABEL.substitute(names) if layout.decides else "")
 
 
 def build_library(chain: Chain, artifact: str, folder: Path, target: Path, rows: NDArray[Any], cc: str | None) -> Built:

@@ -14,6 +14,7 @@ from toolkit.artifact import CTargetRecord
 from toolkit.c_targets import tools
 from toolkit.c_targets.building import build
 from toolkit.c_targets.cortex_m import run_image
+from toolkit.c_targets.edges import edge_rows
 from toolkit.c_targets.instructions import count
 from toolkit.c_targets.interface import read_interface
 from toolkit.c_targets.programs import run_program
@@ -85,11 +86,13 @@ def check_c(
     data = (folder / int8).read_bytes()
     if read_interface(header).source_sha256 != hashlib.sha256(data).hexdigest():
         raise CorruptArtifactError(f"{folder / 'model.h'} was made from another file than {int8}; export it again")
-    expected = expected_logits(data, int8, inputs)
-    (rows,) = inputs.values()
+    ((name, rows),) = inputs.items()
+    edges = edge_rows(data, rows)
+    rows = np.concatenate([rows, edges])
+    expected = expected_logits(data, int8, {name: rows})
     checks = check_code(code.decode("utf-8"), header, rows, expected, found, step)
     gates = [gate for check in checks for gate in check.gates]
-    return CReport("model.c", hashlib.sha256(code).hexdigest(), int8, checks, gates)
+    return CReport("model.c", hashlib.sha256(code).hexdigest(), int8, len(edges), checks, gates)
 
 
 def c_records(report: CReport) -> list[CTargetRecord]:

@@ -32,6 +32,9 @@ def bundle(
     c: Annotated[
         bool, typer.Option("--c", help="Also put the int8 model in C into it, as export --c wrote it.")
     ] = False,
+    native: Annotated[
+        bool, typer.Option("--native", help="Also put the compiled model into it, as export --native made it.")
+    ] = False,
     archive: Annotated[bool, typer.Option("--zip", help="Also write the folder as one file, FOLDER.zip.")] = False,
     wheel: Annotated[
         bool, typer.Option("--wheel", help="Also write a Python package beside the folder: NAME_model-...whl.")
@@ -76,7 +79,7 @@ def bundle(
     source = artifact or default_artifact()
     if artifact is None:
         note(f"Bundling {source}")
-    chosen = BundleOptions(kind, target, form, licence, zip=archive, wheel=wheel, key=sign, c=c)
+    chosen = BundleOptions(kind, target, form, licence, zip=archive, wheel=wheel, key=sign, c=c, native=native)
     made = make_bundle(source, output, chosen)
     if json:
         print_json(made.to_json())

@@ -18,6 +18,8 @@ def print_c_targets(report: CReport, *, to_stderr: bool) -> None:
     columns = ["", "compiler", "runs on", "bit-equal", "max diff", "compiled in", "object", "instructions", ""]
     title = f"{report.name} beside {report.of} on this machine: values in front of the softmax, bit for bit"
     print_table(title, columns, rows, to_stderr=to_stderr)
+    if report.edge_rows:
+        note(f"{report.edge_rows} of the rows are not test rows: their values lie where rounding turns")
     for check in report.targets:
         if check.verdict == "not run":
             note(f"not run: {check.reason}")

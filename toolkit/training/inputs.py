@@ -101,7 +101,10 @@ def training_batches(
         return tf.cast(pixels, tf.float32) / 255, targets
 
     source = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch_of)
-    return source.map(batch_of, num_parallel_calls=1, deterministic=True).prefetch(2)
+    # There is nothing to tune, and the thread that tunes sleeps for up to a minute before it lets a training end.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return source.map(batch_of, num_parallel_calls=1, deterministic=True).prefetch(2).with_options(options)
 
 
 def scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -66,7 +66,7 @@ class CTargetCheck:
 
     Attributes:
         made: by the compiler.
-        rows: that were to be answered.
+        rows: that were to be answered: test rows, and those at the edges of rounding.
         unanswered: of these.
         logits: values compared, in front of a softmax or sigmoid at the end.
         logits_differ: of these, with other bits.
@@ -106,6 +106,7 @@ class CReport:
         name: of the file, "model.c".
         sha256: of its bytes.
         of: the int8 file that it is held against.
+        edge_rows: how many rows were added to the test rows, with values at the edges of rounding.
         targets: one entry a target.
         gates: the verdicts.
     """
@@ -113,6 +114,7 @@ class CReport:
     name: str
     sha256: str
     of: str
+    edge_rows: int
     targets: list[CTargetCheck]
     gates: list[Gate]
 
