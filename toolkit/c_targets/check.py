@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.c_targets.building import Built
     from toolkit.c_targets.interface import Interface
     from toolkit.c_targets.table import Chosen, Target
     from toolkit.c_targets.tools import Toolchain
@@ -185,7 +184,10 @@ def _on(
                 built = build_module(code, header, interface, folder, simd="-msimd128" in target.flags)
             else:
                 built = build(each, code, header, interface, folder)
-            made = dataclasses.replace(made, compile_seconds=built.seconds, **_sizes(built))
+            size = built.object
+            made = dataclasses.replace(made, compile_seconds=built.seconds)
+            if size is not None:
+                made = dataclasses.replace(made, text=size.text, data=size.data, bss=size.bss)
             if target.kind == "wasm":
                 answers = run_module(built, interface, rows)
             elif target.kind == "cortex-m":
@@ -196,7 +198,3 @@ def _on(
         except ModelError as error:
             return without_answers(made, len(rows), str(error))
     return compare_c(made, expected, answers, footprint)
-
-
-def _sizes(built: Built) -> dict[str, int]:
-    return dataclasses.asdict(built.object) if built.object else {}

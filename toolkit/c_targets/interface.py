@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ _FUNCTION = re.compile(
     r"^void (?P<prefix>\w+)_(?P<answer>logits|values)\(const (?P<type>uint8_t|int8_t|float) \*\w+, float \*\w+\);",
     re.MULTILINE,
 )
-_DTYPES = {"uint8_t": np.dtype("u1"), "int8_t": np.dtype("i1"), "float": np.dtype("f4")}
+_DTYPES: dict[str, np.dtype[Any]] = {"uint8_t": np.dtype("u1"), "int8_t": np.dtype("i1"), "float": np.dtype("f4")}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Interface:
     source_sha256: str
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> np.dtype[Any]:
         """The C type as numpy's."""
         return _DTYPES[self.value]
 

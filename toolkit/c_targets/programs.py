@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from toolkit.c_targets.building import Built
     from toolkit.c_targets.interface import Interface
+    from toolkit.c_targets.table import Order
     from toolkit.c_targets.tools import Toolchain
 
 __all__ = ["answers_from", "ended", "run_program", "stored"]
@@ -55,12 +56,12 @@ def run_program(tools: Toolchain, built: Built, interface: Interface, rows: NDAr
         return np.concatenate(list(pool.map(piece, pieces)))
 
 
-def stored(rows: NDArray[Any], order: str) -> bytes:
+def stored(rows: NDArray[Any], order: Order) -> bytes:
     """Rows as a machine of that byte order has them in memory."""
     return rows.astype(rows.dtype.newbyteorder(order)).tobytes()
 
 
-def answers_from(data: bytes, count: int, interface: Interface, order: str) -> NDArray[np.float32]:
+def answers_from(data: bytes, count: int, interface: Interface, order: Order) -> NDArray[np.float32]:
     """Answers that a machine of that byte order wrote: float32 (count, outputs).
 
     Raises:

@@ -11,9 +11,10 @@ from toolkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["TARGETS", "Chosen", "Target", "choose"]
+__all__ = ["TARGETS", "Chosen", "Order", "Target", "choose"]
 
 Kind = Literal["native", "linux", "cortex-m", "wasm"]
+Order = Literal["<", ">"]
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Target:
     emulator: tuple[str, ...] = ()
     emulator_package: str = ""
     board: str = ""
-    order: Literal["<", ">"] = "<"
+    order: Order = "<"
 
 
 _C99 = "-std=c99"
 # Of what `toolkit.c_wasm` compiles with, what a reader wants to know.
 _WASM = ("--target=wasm32", "-O3", "-ffreestanding", "-nostdlib")
-_HERE: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
+_HERE: Order = "<" if sys.byteorder == "little" else ">"
 
 
 def _native(compiler: str, name: str, *flags: str) -> Target:
@@ -66,9 +67,7 @@ def _native(compiler: str, name: str, *flags: str) -> Target:
     )
 
 
-def _linux(
-    name: str, machine: str, triple: str, qemu: str, libc: str, *flags: str, order: Literal["<", ">"] = "<"
-) -> Target:
+def _linux(name: str, machine: str, triple: str, qemu: str, libc: str, *flags: str, order: Order = "<") -> Target:
     return Target(
         name,
         machine,
