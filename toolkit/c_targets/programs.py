@@ -43,7 +43,8 @@ def run_program(tools: Toolchain, built: Built, interface: Interface, rows: NDAr
         ModelError: the program failed, or gave another number of answers.
     """
     command = [*([tools.emulator] if tools.emulator else []), str(built.program)]
-    pieces = np.array_split(rows, min(len(os.sched_getaffinity(0)), len(rows)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pieces = np.array_split(rows, min(cores, len(rows)))
 
     def piece(part: NDArray[Any]) -> NDArray[np.float32]:
         seconds = START_SECONDS + ROW_SECONDS * len(part)

@@ -16,7 +16,7 @@ def print_c_targets(report: CReport, *, to_stderr: bool) -> None:
     """One row a target; below it, what was not run and why, and what an image for a microcontroller takes."""
     rows = [_row(check) for check in report.targets]
     columns = ["", "compiler", "runs on", "bit-equal", "max diff", "compiled in", "object", "instructions", ""]
-    title = f"{report.name} beside {report.of} on this machine: values in front of the softmax, bit for bit"
+    title = f"{report.name} beside {report.of} on this machine, bit for bit"
     print_table(title, columns, rows, to_stderr=to_stderr)
     if report.edge_rows:
         note(f"{report.edge_rows} of the rows are not test rows: their values lie where rounding turns")
