@@ -59,7 +59,12 @@ def _run(device: Path, *command: str, cwd: Path) -> subprocess.CompletedProcess[
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"toolkit", f"toolkit-{__version__}.dist-info"}
-    assert {"toolkit/py.typed", "toolkit/bundle/device.lock.json", "toolkit/report/style/page.css"} <= set(names)
+    assert {
+        "toolkit/py.typed",
+        "toolkit/bundle/device.lock.json",
+        "toolkit/report/style/page.css",
+        "toolkit/c_wasm/source/wrapper.c",
+    } <= set(names)
     assert not [name for name in names if name.endswith((".onnx", ".keras", ".pyc"))]
 
 

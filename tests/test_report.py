@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from tests.conftest import REFERENCE, toolkit
 from tests.reports import SECTIONS, Page, copied, reported, with_bench
+from tests.wasm import COMPILES
 from toolkit.predictor import Predictor, RuntimeSettings
 from toolkit.report.make import make_report
 from toolkit.report.measures import calibrate, figures_by_class
@@ -186,7 +187,7 @@ def test_neurons_are_what_numpy_computes(value: Report, fashion_mnist: FashionMn
 def test_every_neuron_of_every_sample_is_in_the_page(made: tuple[Path, str, dict[str, Any]]) -> None:
     text = made[1]
     samples = made[2]["neurons"]["samples"]
-    assert text.count('type="radio"') == len(samples) == 12
+    assert text.count('type="radio" name="sample"') == len(samples) == 12
     for at in range(len(samples)):
         panel = text.split(f'id="panel-{at}"', 1)[1].split('class="panel"', 1)[0].split("</fieldset>", 1)[0]
         assert panel.count("<title>neuron ") == 400
@@ -252,7 +253,7 @@ def test_export_and_provenance(made: tuple[Path, str, dict[str, Any]]) -> None:
     for key in MANIFEST["training"]["recipe"]:
         assert key.replace("_", " ") in readable
     assert "toolkit export fashion-mnist --quantize" in readable
-    assert found["missing"] == []
+    assert [each for each in found["missing"] if COMPILES or "clang" not in each["missing"]] == []
 
 
 def test_timings(made: tuple[Path, str, dict[str, Any]]) -> None:

@@ -136,10 +136,10 @@ def test_an_artifact_that_was_only_trained(tmp_path: Path) -> None:
     assert found["data"]["rows"]["test"] == 10_000
     assert found["training"]["best_epoch"] > 1
     nothing = {"missing": "Nothing was exported yet.", "command": "toolkit export fashion-mnist --quantize"}
-    for part in ("results", "neurons", "flips", "layers", "cpus", "bench"):
+    for part in ("results", "neurons", "live", "flips", "layers", "cpus", "bench"):
         assert found[part] == nothing, part
     assert found["missing"] == [nothing]
-    assert page.text.count("Nothing was exported yet.") == 3  # neurons, results, export
+    assert page.text.count("Nothing was exported yet.") == 4  # neurons, live, results, export
     card = command("report", folder, "--markdown", cwd=tmp_path)
     assert card.code == 0, card.err
     assert "library_name: keras" in (folder / "README.md").read_text()

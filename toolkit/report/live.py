@@ -143,7 +143,8 @@ def find_live(
     else:
         pictures = next(iter(known.inputs.values()))[which].reshape(-1, *shape)
     logits = _logits(data, chain, pictures)
-    titles = () if known is None else tuple(_row(known, row, at, logits) for at, row in enumerate(which))
+    said = _labels(chain, logits)
+    titles = () if known is None else tuple(_row(known, row, said[at]) for at, row in enumerate(which))
     names = chain.class_names or tuple(manifest.class_names or ())
     return LiveFacts(
         file=_INT8,
@@ -255,9 +256,15 @@ def _chosen(
     return rows, which
 
 
-def _row(known: KnownRows, row: int, at: int, logits: NDArray[np.float32]) -> LiveRow:
+def _labels(chain: Chain, logits: NDArray[np.float32]) -> list[int]:
+    """What the file says to each row."""
+    if chain.outputs > 1:
+        return [int(label) for label in logits.argmax(axis=1)]
+    return [int(value > (0 if chain.end else 0.5)) for value in logits[:, 0]]
+
+
+def _row(known: KnownRows, row: int, said: int) -> LiveRow:
     label = None if known.labels is None else int(known.labels[row])
-    said = int(logits[at].argmax()) if logits.shape[1] > 1 else int(logits[at, 0] > 0)
     return LiveRow(row, known.title(row), label, None if label is None else said == label)
 
 

@@ -48,7 +48,7 @@ def show(report: Report) -> Html:
             tag(
                 "div",
                 tag("p", "", id="live-proof", class_="live-proof"),
-                tag("p", tag("span", "", id="live-time"), " ", _button("time", "Measure again")),
+                tag("p", tag("span", "", id="live-time"), " ", _button("measure", "Measure again")),
                 class_="live-foot",
             ),
             id="live-panel",
@@ -109,7 +109,7 @@ def _editor(facts: LiveFacts, shape: str) -> Html:
         tag("label", tag("input", type="radio", name="live-pen", value=value, checked=value == "draw"), f" {said}")
         for value, said in (("draw", "Draw"), ("erase", "Erase"))
     ]
-    pens += [
+    sliders = [
         tag("label", "Width ", tag("input", type="range", id="live-width", min="1", max="5", value="2")),
         tag("label", "Grey ", tag("input", type="range", id="live-grey", min="1", max="255", value="255")),
     ]
@@ -129,7 +129,8 @@ def _editor(facts: LiveFacts, shape: str) -> Html:
         tag("p", "", id="live-pixels", class_="live-caption"),
         drawing,
         tag("p", "", id="live-spot", class_="live-spot", role="status"),
-        tag("fieldset", tag("legend", "Pen"), pens, class_="live-tools"),
+        tag("p", "", id="live-said", class_="live-said", role="status"),
+        tag("fieldset", tag("legend", "Pen"), pens, tag("div", sliders, class_="live-sliders"), class_="live-tools"),
         tag("fieldset", tag("legend", "Shift and flip"), shifts, others, class_="live-tools"),
         paragraph(keys, id="live-keys", class_="faint live-keys"),
         class_="live-editor",
@@ -137,7 +138,7 @@ def _editor(facts: LiveFacts, shape: str) -> Html:
 
 
 def _layers(facts: LiveFacts) -> list[Child]:
-    """Places for the answer, each layer's neurons, and all answers."""
+    """Places for each layer's neurons, and for the answers."""
     hidden = [
         tag("figure", tag("figcaption", layer.name, id=f"live-caption-{at}"), tag("div", "", id=f"live-layer-{at}"))
         for at, layer in enumerate(facts.layers)
@@ -148,7 +149,7 @@ def _layers(facts: LiveFacts) -> list[Child]:
         tag("ol", "", id="live-answers", class_="live-answers", aria_label=_answers_name(facts)),
         class_="live-all",
     )
-    return [tag("p", "", id="live-said", class_="live-said", role="status"), *hidden, answers]
+    return [*hidden, answers]
 
 
 def _answers_name(facts: LiveFacts) -> str:

@@ -8,16 +8,8 @@
   const { width, height } = data;
   const part = (name) => document.getElementById(`live-${name}`);
   const panel = part("panel");
+  panel.hidden = false; // at once, so that nothing below it moves when the model is there
   let model;
-  try {
-    model = await liveModel(data);
-  } catch (error) {
-    part("failed").textContent = `This browser does not run the model: ${error.message}`;
-    part("failed").hidden = false;
-    return;
-  }
-  panel.hidden = false;
-  panel.model = model; // for a console, and for tests
 
   const SVG = "http://www.w3.org/2000/svg";
   const PITCH = 14, SIDE = 12;
@@ -36,8 +28,8 @@
     const lines = Math.ceil(layer.drawn / layer.columns);
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", `0 0 ${layer.columns * PITCH + 1} ${lines * PITCH + 1}`);
-    svg.setAttribute("width", layer.columns * PITCH + 1);
-    svg.setAttribute("height", lines * PITCH + 1);
+    svg.setAttribute("width", 1.5 * (layer.columns * PITCH + 1));
+    svg.setAttribute("height", 1.5 * (lines * PITCH + 1));
     svg.setAttribute("class", "cells");
     svg.setAttribute("role", "img");
     const cells = Array.from({ length: layer.drawn }, (_, cell) => {
@@ -114,21 +106,33 @@
     clearTimeout(waiting);
     waiting = setTimeout(() => {
       const share = data.end ? `${(100 * answers[said]).toFixed(1)}%` : figure(answers[said]);
-      let text = `${nameOf(said)}, ${share}.`;
-      if (row !== null && data.rows[row].label !== null) text += ` The test row is: ${data.rows[row].title}.`;
+      let text = `Says ${nameOf(said)} (${share}).`;
+      if (row !== null && data.rows[row].label !== null)
+        text += ` Test row ${number(data.rows[row].row)} is ${data.rows[row].title}.`;
       part("said").textContent = text;
     }, 150);
   };
+
+  try {
+    model = await liveModel(data);
+  } catch (error) {
+    panel.hidden = true;
+    part("failed").textContent = `This browser does not run the model: ${error.message}`;
+    part("failed").hidden = false;
+    return;
+  }
+  panel.model = model; // for a console, and for tests
 
   // ---- the picture
 
   const canvas = part("canvas").getContext("2d");
   const image = canvas.createImageData(width, height);
+  const shades = new DataView(image.data.buffer);
 
   const update = () => {
     let changed = 0;
     for (let at = 0; at < pixels.length; at++) {
-      image.data.set([pixels[at], pixels[at], pixels[at], 255], 4 * at);
+      shades.setUint32(4 * at, pixels[at] * 0x1010100 + 255);
       changed += pixels[at] === original[at] ? 0 : 1;
     }
     canvas.putImageData(image, 0, 0);
@@ -263,12 +267,12 @@
   if (choice) choose(0);
   else start(null);
 
-  const measure = () => {
-    const { microseconds, runs } = model.time();
+  const measure = async () => {
+    const { microseconds, runs } = await model.time();
     const took = microseconds >= 100 ? microseconds.toFixed(0) : microseconds.toFixed(1);
     part("time").textContent =
       `A run takes ${took} \u00b5s here, on average over ${number(runs)} runs ${model.vectors ? "with" : "without"} vectors (SIMD).`;
   };
-  press("time", measure);
-  setTimeout(measure, 0);
+  press("measure", measure);
+  measure();
 })();
