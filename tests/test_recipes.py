@@ -30,6 +30,7 @@ PLAIN = Recipe(name="plain", epochs=3, batch_size=256, optimizer="adamw", learni
         ("learning_rate", math.nan),
         ("learning_rate", math.inf),
         ("adam_learning_rate", 0.0),
+        ("newton_schulz_steps", 0),
         ("momentum", 1.0),
         ("hidden", ()),
         ("hidden", (300, 0)),

@@ -37,7 +37,7 @@ def optimizer_of(recipe: Recipe, steps_per_epoch: int) -> Any:
         adam_lr_ratio=recipe.adam_learning_rate / recipe.learning_rate,
         momentum=0.95,
         nesterov=True,
-        ns_steps=5,
+        ns_steps=recipe.newton_schulz_steps,
         rms_rate=None,
         **average,
     )
