@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LOCKS := benchmarks/shared/locks
 COMPARED := litert loadgen mnn ncnn openvino tract
 
-.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability quantization architectures training device peers slow zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability c-targets quantization architectures training device peers slow zoo runtimes readme lock lock-device clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -21,6 +21,7 @@ help:
 	@echo "make benchmarks  measure what the README states, into benchmarks/results/"
 	@echo "make harness     figures about the measuring itself: its overhead, its false alarms, what it can tell apart"
 	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
+	@echo "make c-targets   the int8 model's C code on every target, native and emulated (needs Debian's cross compilers)"
 	@echo "make quantization  what portable scales cost, over five trained models"
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
 	@echo "make training    every recipe with several seeds: accuracy, spread, time (hours)"
@@ -84,6 +85,10 @@ harness: setup
 # The int8 files on all emulated CPUs, portable and plain; exits 1 if a portable one answers otherwise there.
 portability: setup
 	$(BIN)/python benchmarks/portability.py
+
+# The reference model as C on every target: about three minutes. A missing compiler is named and left out.
+c-targets: setup
+	$(BIN)/python benchmarks/c_targets.py
 
 # Five models trained and exported in every form: about ten minutes.
 quantization: setup

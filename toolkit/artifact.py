@@ -32,6 +32,7 @@ __all__ = [
     "QUANTIZED",
     "SAVED_MODEL",
     "BundleRecord",
+    "CTargetRecord",
     "ConversionRecord",
     "CpuRecord",
     "DataRecord",
@@ -282,6 +283,37 @@ class CpuRecord:
 
 
 @dataclass(frozen=True)
+class CTargetRecord:
+    """What the C code gave on one target, beside the int8 file on the machine that verified it (see parity.json).
+
+    Attributes:
+        target, machine, runs_on: what it ran on, and what emulated that.
+        compiler, flags: what compiled it.
+        rows: how many were compared.
+        logits_differ: values in front of the softmax with other bits there.
+        logits_max_abs: largest difference of one.
+        text, data, bss: bytes of the object file.
+        instructions: of one inference.
+        flash, ram: bytes of a whole image for a microcontroller.
+    """
+
+    target: str
+    machine: str
+    runs_on: str
+    compiler: str
+    flags: str
+    rows: int
+    logits_differ: int
+    logits_max_abs: float
+    text: int | None = None
+    data: int | None = None
+    bss: int | None = None
+    instructions: int | None = None
+    flash: int | None = None
+    ram: int | None = None
+
+
+@dataclass(frozen=True)
 class NativeRecord:
     """The int8 model's library, and the CPUs that it is for.
 
@@ -348,6 +380,7 @@ class Manifest:
     quantization: QuantizationRecord | None = None
     parity: dict[str, list[ParityRecord]] = field(default_factory=dict)
     cpus: dict[str, list[CpuRecord]] = field(default_factory=dict)
+    c_targets: list[CTargetRecord] = field(default_factory=list)
     native: NativeRecord | None = None
     bundle: BundleRecord | None = None
     format: int = MANIFEST_FORMAT
@@ -414,6 +447,8 @@ def manifest_from(raw: dict[str, Any], path: object) -> Manifest:
                 "quantization": raw["quantization"] and QuantizationRecord(**raw["quantization"]),
                 "parity": {name: [ParityRecord(**row) for row in rows] for name, rows in raw["parity"].items()},
                 "cpus": {name: [CpuRecord(**row) for row in rows] for name, rows in raw["cpus"].items()},
+                # Manifests of earlier versions have none.
+                "c_targets": [CTargetRecord(**row) for row in raw.get("c_targets", ())],
                 "native": raw.get("native") and NativeRecord(**raw["native"]),
                 "bundle": bundle and BundleRecord(**bundle),
             }

@@ -216,6 +216,7 @@ def _reduced(manifest: Manifest, bundle: BundleRecord, source: str, files: dict[
         quantization=quantization,
         parity={bundle.model: manifest.parity[source]} if source in manifest.parity else {},
         cpus={bundle.model: manifest.cpus[source]} if source in manifest.cpus else {},
+        c_targets=manifest.c_targets if C_FILES[0] in files else [],
         native=manifest.native if LIBRARY in files else None,
         bundle=bundle,
     )

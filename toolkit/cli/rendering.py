@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from toolkit.cli.c_tables import print_c_targets
 from toolkit.cli.console import note, print_table
 from toolkit.verification.parity import VALUES, DecisionParity, ValueParity
 
@@ -88,6 +89,8 @@ def print_verification(report: VerificationReport, *, flips: int = 0, to_stderr:
     for reference in report.reference:
         _print_output(report, reference, alone=len(report.reference) == 1, to_stderr=to_stderr)
     _print_cpus(report, to_stderr=to_stderr)
+    if report.c is not None:
+        print_c_targets(report.c, to_stderr=to_stderr)
     for line in dict.fromkeys(
         f"{file.name}: {output.name}: {text}"
         for file in report.files

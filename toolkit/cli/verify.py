@@ -2,12 +2,17 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli import options, own_model
+from toolkit.cli.c_option import CTargets, chosen_targets
 from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
+
+if TYPE_CHECKING:
+    from toolkit.other_cpus import OtherCpus
+    from toolkit.verification.report import VerificationReport
 
 
 def verify(
@@ -30,6 +35,7 @@ def verify(
     layers: Annotated[bool, typer.Option("--layers", help="Show int8's error by layer, even if all is well.")] = False,
     cpu: CpuNames = None,
     cpu_images: CpuImages = None,
+    c: CTargets = None,
     custom: options.Custom = None,
     unsafe: options.Unsafe = False,
     json: options.Json = False,
@@ -43,9 +49,13 @@ def verify(
     --cpu runs them on other CPUs too: every label must be the same there, and of int8 with constant scales every bit
     of the logits. It fetches what that takes, once. What all images gave goes into the manifest.
 
+    --c compiles the C code for other targets and runs it there, under qemu where that is another machine: every bit of
+    the logits must be that of the int8 file here. Compilers are Debian's; one that is missing is named.
+
     \b
     Example:
         toolkit verify exported/fashion-mnist --min-agreement 0.99 --cpu haswell --cpu cortex-a72
+        toolkit verify exported/fashion-mnist --c gcc-O2 --c aarch64
     """
     from toolkit.artifact import QUANTIZED, load_manifest
     from toolkit.cli.console import note, print_json, steps
@@ -59,7 +69,7 @@ def verify(
         raise UsageError("--data names Fashion-MNIST, which is not used with --test; drop it")
     if json and flips is not None:
         raise UsageError("--flips does nothing with --json, which always has every flipped image; drop one of them")
-    cpus = chosen_cpus(cpu, cpu_images)
+    cpus, targets = chosen_cpus(cpu, cpu_images), chosen_targets(c)
     limits = options.limits_from(
         max_difference, min_agreement, max_accuracy_drop, max_relative_error, max_metric_change
     )
@@ -67,7 +77,12 @@ def verify(
     if artifact is None:
         note(f"Verifying {folder}")
     from toolkit.data import load
-    from toolkit.pipeline import FailedGatesError, export_options, verify_artifact, write_cpu_records, write_parity
+    from toolkit.pipeline import (
+        FailedGatesError,
+        export_options,
+        verify_artifact,
+        write_parity,
+    )
 
     manifest = load_manifest(folder)
     if not set(QUANTIZED.values()) & manifest.files.keys() and not (
@@ -88,6 +103,7 @@ def verify(
             note,
             step,
             cpus,
+            c=targets,
             metrics=metrics_from(metric or []),
             layers=layers,
             custom=custom or (),
@@ -98,12 +114,22 @@ def verify(
     else:
         print_verification(report, flips=10 if flips is None else flips)
     write_parity(report, target)  # after the figures were shown: a full disk must not hide them
-    whole = report.files[0].rows if report.files else 0
-    if cpus.cpus and (cpus.images is None or cpus.images >= whole) and output is None:
-        write_cpu_records(folder, report)
+    if output is None:
+        _keep(folder, report, cpus)
     if not report.passed:
         options_again = export_options(folder, manifest, None if test is None else str(test))
         again = f"try: {shlex.join(['toolkit', 'export', str(folder), *options_again])}"
         raise FailedGatesError(report, f"see {target} for every flipped image", again)
     if not json:
         print(f"Report: {target}")  # noqa: T201 - the command's own output
+
+
+def _keep(folder: Path, report: "VerificationReport", cpus: "OtherCpus") -> None:
+    """What all rows gave on other CPUs and targets goes into the manifest."""
+    from toolkit.pipeline import write_c_records, write_cpu_records
+
+    whole = report.files[0].rows if report.files else 0
+    if cpus.cpus and (cpus.images is None or cpus.images >= whole):
+        write_cpu_records(folder, report)
+    if report.c is not None:
+        write_c_records(folder, report)

@@ -15,7 +15,13 @@ from toolkit.pipeline.line import (
 )
 from toolkit.pipeline.material import Material, OwnData, RawInput, gather
 from toolkit.pipeline.training import TrainingPlan, run_folder_of
-from toolkit.pipeline.verifying import FailedGatesError, verify_artifact, write_cpu_records, write_parity
+from toolkit.pipeline.verifying import (
+    FailedGatesError,
+    verify_artifact,
+    write_c_records,
+    write_cpu_records,
+    write_parity,
+)
 
 __all__ = [
     "ExportOptions",
@@ -36,6 +42,7 @@ __all__ = [
     "stage_source",
     "train_artifact",
     "verify_artifact",
+    "write_c_records",
     "write_cpu_records",
     "write_parity",
 ]

@@ -158,6 +158,7 @@ def export_files(
         quantization=None,
         parity={},
         cpus={},
+        c_targets=[],
         native=None,
     )
     # What cannot be judged should be said before the work of quantizing.

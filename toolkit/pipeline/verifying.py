@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit import artifact, other_cpus
-from toolkit.artifact import KERAS, KERAS_H5, ONNX, QUANTIZED, SAVED_MODEL, Manifest
+from toolkit.artifact import C_FILES, KERAS, KERAS_H5, ONNX, QUANTIZED, SAVED_MODEL, Manifest
+from toolkit.c_targets.check import c_records, check_c, ready
+from toolkit.c_targets.table import TARGETS, Chosen
 from toolkit.datasets import Rows, read_rows
 from toolkit.diagnosis import error_by_layer, first_divergence
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
@@ -44,6 +46,7 @@ __all__ = [
     "source_path",
     "verify_artifact",
     "verify_files",
+    "write_c_records",
     "write_cpu_records",
     "write_parity",
 ]
@@ -80,6 +83,11 @@ class FailedGatesError(GateError):
                     "export it again with another --quantize, or accept less: see --min-agreement and "
                     "--max-relative-error"
                 )
+        if report.c is not None and not report.c.passed and report.files and all(file.passed for file in report.files):
+            parts.append(
+                "the C code was changed, or its compiler does not keep to IEEE 754; export it again with --c, and if "
+                "it fails again report that target"
+            )
         super().__init__("; ".join([*parts, consequence]))
         self.report = report
 
@@ -191,6 +199,7 @@ def verify_artifact(
     step: Step,
     cpus: OtherCpus | None = None,
     *,
+    c: Chosen | None = None,
     metrics: Sequence[Metric] = (),
     layers: bool = False,
     custom: Sequence[str] = (),
@@ -208,13 +217,14 @@ def verify_artifact(
         note: told what is being done.
         step: told of the progress.
         cpus: other CPUs that it must run on as it does here.
+        c: targets that its C code must run on as the int8 file does here.
         metrics: further figures to judge by.
         layers: see above.
         custom: see `toolkit.keras_model.open_model`.
         unsafe: see there.
 
     Raises:
-        MissingError, CpuError, StorageError: another CPU cannot be emulated.
+        MissingError, CpuError, StorageError: another CPU cannot be emulated, or a target's compiler is not here.
         CorruptArtifactError: a file is not what the manifest says.
         MissingError: there is nothing to verify, or no model to verify it against.
         UsageError: no test rows were given, and the artifact was not verified on Fashion-MNIST.
@@ -224,12 +234,14 @@ def verify_artifact(
     path = source_path(folder, manifest)
     if ONNX not in manifest.files:
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
+    if c and c.targets and not {*C_FILES[:2], QUANTIZED["int8"]} <= manifest.files.keys():
+        raise MissingError(f"{folder} holds no C code; write it with: toolkit export {folder} --quantize --c")
     known = manifest.data is not None and manifest.data.fashion_mnist
     if test is None and not known:
         was = manifest.data.test if manifest.data else "rows that the manifest does not name"
         raise UsageError(f"{folder} was verified on {was}; give --test FILE with such rows")
     try:
-        cpus = cpus or OtherCpus()
+        cpus, targets_of_c = cpus or OtherCpus(), ready(c or Chosen())
         with other_cpus.emulators(cpus, note, step) as machines:
             source = open_model(path, custom=custom, unsafe=unsafe)
             rows, what = _test_rows(source, manifest, test, fashion, step)
@@ -240,6 +252,9 @@ def verify_artifact(
             few = rows.take(slice(0, cpus.images))
             targets = reference.targets_by_file(few.targets)
             report = other_cpus.check_report(report, folder, few.inputs, targets, machines, limits, note, step)
+            report = dataclasses.replace(
+                report, c=check_c(targets_of_c, folder, QUANTIZED["int8"], rows.inputs, note, step)
+            )
     except ToolkitError:
         _check_unchanged(folder, manifest)
         raise
@@ -312,6 +327,30 @@ def write_cpu_records(folder: Path, report: VerificationReport) -> None:
         kept = [row for row in manifest.cpus.get(name, []) if row.cpu not in again]
         cpus[name] = sorted([*kept, *rows], key=lambda row: other_cpus.ORDER.index(row.cpu))
     replace_manifest(folder, earlier, dataclasses.replace(manifest, cpus={**manifest.cpus, **cpus}).text())
+
+
+def write_c_records(folder: Path, report: VerificationReport) -> None:
+    """Put what a report found of the C code on targets into the manifest of the artifact that it is about.
+
+    The same code's rows of targets that were not run again stay; targets that something is missing for are no rows.
+
+    Raises:
+        UsageError, StorageError: it cannot be written, or the artifact was replaced meanwhile.
+    """
+    if report.c is None:
+        return
+    earlier = (folder / artifact.MANIFEST_NAME).read_bytes()
+    manifest = artifact.load_manifest(folder)
+    int8 = next(file for file in report.files if file.name == report.c.of)
+    same = {report.c.name: report.c.sha256, int8.name: int8.sha256}
+    if any(name not in manifest.files or manifest.files[name].sha256 != sha256 for name, sha256 in same.items()):
+        raise UsageError(f"{folder} was replaced by another command while it was verified; verify it again")
+    rows = c_records(report.c)
+    again = {check.made.target for check in report.c.targets if check.verdict != "not run"}
+    order = [target.name for target in TARGETS]
+    kept = [row for row in manifest.c_targets if row.target not in again and row.target in order]
+    rows = sorted([*kept, *rows], key=lambda row: order.index(row.target))
+    replace_manifest(folder, earlier, dataclasses.replace(manifest, c_targets=rows).text())
 
 
 def write_parity(report: VerificationReport, path: Path) -> None:

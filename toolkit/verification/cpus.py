@@ -22,7 +22,9 @@ __all__ = [
     "Emulated",
     "compare_cpu",
     "judge_cpu",
+    "largest",
     "largest_difference",
+    "other_bits",
 ]
 
 # A dynamically quantized file computes its scales in float arithmetic, whose last bit is another on ARM than on x86.
@@ -127,7 +129,7 @@ def compare_cpu(
     kinds = {name: (tasks or {}).get(name, DECISIONS[0]) for name in here.outputs}
     inner = [*_pairs(here, there, "inner"), *_pairs(here, there, "alone_inner")]
     differences = [
-        _largest(getattr(here, part)[name], getattr(there, part)[name], scale_of(kinds[name], _numbers(array)))
+        largest(getattr(here, part)[name], getattr(there, part)[name], scale_of(kinds[name], _numbers(array)))
         for part in ("outputs", "alone_outputs")
         for name, array in here.outputs.items()
     ]
@@ -137,9 +139,9 @@ def compare_cpu(
         images=count,
         alone=alone,
         labels_differ=_labels_differ(here, there, kinds, count),
-        logits_differ=sum(_other_bits(a, b) for a, b in inner),
+        logits_differ=sum(other_bits(a, b) for a, b in inner),
         logits=sum(a.size for a, _ in inner),
-        logits_max_abs=max((_largest(a, b) for a, b in inner), default=0.0),
+        logits_max_abs=max((largest(a, b) for a, b in inner), default=0.0),
         probabilities_max_abs=max(differences),
         accuracy=right,
         exact=exact,
@@ -178,7 +180,12 @@ def _labels_differ(here: CpuAnswers, there: CpuAnswers, kinds: Mapping[str, str]
     return int(differ.sum())
 
 
-def _other_bits(a: NDArray[Any], b: NDArray[Any]) -> int:
+def other_bits(a: NDArray[Any], b: NDArray[Any]) -> int:
+    """How many values of two arrays of one shape and dtype have other bits.
+
+    Raises:
+        ValueError: the dtypes differ.
+    """
     if a.dtype != b.dtype:
         raise ValueError(f"cannot compare the bits of {a.dtype} and {b.dtype}")
     size = a.dtype.itemsize
@@ -190,7 +197,8 @@ def _numbers(array: NDArray[Any]) -> NDArray[Any]:
     return np.where(np.isfinite(array), array, 0)
 
 
-def _largest(a: NDArray[Any], b: NDArray[Any], scale: NDArray[np.float64] | float = 1.0) -> float:
+def largest(a: NDArray[Any], b: NDArray[Any], scale: NDArray[np.float64] | float = 1.0) -> float:
+    """The largest difference of two arrays of one shape, as a share of the scale; 1 where either is no number."""
     if not a.size:
         return 0.0
     finite = np.isfinite(a) & np.isfinite(b)
@@ -215,8 +223,8 @@ def judge_cpu(kind: str, check: CpuCheck, limits: Limits) -> list[Gate]:
         gates.append(at_most(f"labels that differ on {cpu}", check.labels_differ, 0))
     if check.exact:
         gates.append(at_most(f"logits that differ on {cpu}", check.logits_differ, 0))
-    largest = largest_difference(kind, limits, exact=check.exact, decides=check.labels_differ is not None)
-    gates.append(at_most(f"largest difference on {cpu}", check.probabilities_max_abs, largest))
+    limit = largest_difference(kind, limits, exact=check.exact, decides=check.labels_differ is not None)
+    gates.append(at_most(f"largest difference on {cpu}", check.probabilities_max_abs, limit))
     return gates
 
 

@@ -7,6 +7,8 @@ parity.json, format 2: ``data``, ``limits``, ``keras_sha256``, ``class_names`` (
 
 Format 1 had one output, of classes: its ``parity`` and ``batches`` stood in the file's entry, and ``keras_accuracy``
 and ``keras_confusion`` in place of ``reference``.
+
+``c``: what the C code gave on targets (`toolkit.verification.c_targets.CReport`); null where it was not run.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from toolkit.verification.c_targets import CReport
     from toolkit.verification.divergence import Divergence
     from toolkit.verification.gates import BatchCheck, Gate, Limits
     from toolkit.verification.layers import LayerReport
@@ -141,6 +144,7 @@ class VerificationReport:
     class_names: list[str] | None
     versions: dict[str, str]
     files: list[FileReport]
+    c: CReport | None = None
 
     @property
     def keras_accuracy(self) -> float | None:
@@ -150,16 +154,17 @@ class VerificationReport:
     @property
     def passed(self) -> bool:
         """Every gate of every file held, and there was at least one."""
-        return bool(self.files) and all(file.passed for file in self.files)
+        return bool(self.files) and all(file.passed for file in self.files) and (self.c is None or self.c.passed)
 
     def failures(self) -> list[str]:
         """One line a gate that did not hold."""
-        return [
+        found = [
             f"{file.name}: {gate.name} is {gate.found:.6g}, limit {gate.limit:.6g}"
             for file in self.files
             for gate in file.gates
             if not gate.passed
         ]
+        return found + (self.c.failures() if self.c else [])
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values, verdicts included."""
@@ -169,6 +174,8 @@ class VerificationReport:
             for output, found in zip(file.outputs, entry["outputs"], strict=True):
                 if isinstance(output.parity, DecisionParity):
                     found["parity"]["accuracy_drop"] = output.parity.accuracy_drop
+        if self.c is not None:
+            value["c"]["passed"] = self.c.passed
         plain: dict[str, Any] = _finite(value)
         return plain
 
