@@ -200,7 +200,7 @@ def test_keys_reach_everything(browser: Browser, report: Path) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Skip to the report"
     assert page.locator(".skip").bounding_box()["x"] >= 0  # type: ignore[index]  # it is there
     reached = []
-    for _ in range(80):
+    for _ in range(100):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.tagName")

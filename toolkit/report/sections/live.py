@@ -126,13 +126,21 @@ def _editor(facts: LiveFacts, shape: str) -> Html:
     )
     return tag(
         "div",
-        tag("p", "", id="live-pixels", class_="live-caption"),
-        drawing,
-        tag("p", "", id="live-spot", class_="live-spot", role="status"),
-        tag("p", "", id="live-said", class_="live-said", role="status"),
-        tag("fieldset", tag("legend", "Pen"), pens, tag("div", sliders, class_="live-sliders"), class_="live-tools"),
-        tag("fieldset", tag("legend", "Shift and flip"), shifts, others, class_="live-tools"),
-        paragraph(keys, id="live-keys", class_="faint live-keys"),
+        tag(
+            "div",
+            tag("p", "", id="live-pixels", class_="live-caption"),
+            drawing,
+            tag("p", "", id="live-spot", class_="live-spot", role="status"),
+            tag("p", "", id="live-said", class_="live-said", role="status"),
+        ),
+        tag(
+            "div",
+            tag(
+                "fieldset", tag("legend", "Pen"), pens, tag("div", sliders, class_="live-sliders"), class_="live-tools"
+            ),
+            tag("fieldset", tag("legend", "Shift and flip"), shifts, others, class_="live-tools"),
+            paragraph(keys, id="live-keys", class_="faint live-keys"),
+        ),
         class_="live-editor",
     )
 
