@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.artifact import CTargetRecord
+from toolkit.artifact import CTargetRecord, sha256_of
 from toolkit.c_targets import tools
 from toolkit.c_targets.building import build
 from toolkit.c_targets.cortex_m import run_image
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from toolkit.progress import Note, Step
     from toolkit.verification.c_targets import CTargetCheck
 
-__all__ = ["Ready", "c_records", "check_c", "check_code", "expected_logits", "ready"]
+__all__ = ["Ready", "c_records", "check_c", "check_code", "check_origin", "expected_logits", "ready"]
 
 BATCH = 500
 
@@ -61,6 +61,18 @@ def ready(chosen: Chosen) -> list[Ready]:
     return found
 
 
+def check_origin(folder: Path, int8: str) -> None:
+    """The C code of an artifact was made from its int8 file.
+
+    Raises:
+        ModelError: the header is of another version.
+        CorruptArtifactError: it was made from another file.
+    """
+    header = folder / "model.h"
+    if read_interface(header.read_text(encoding="utf-8")).source_sha256 != sha256_of(folder / int8):
+        raise CorruptArtifactError(f"{header} was made from another file than {int8}; export it again with --c")
+
+
 def check_c(
     found: Sequence[Ready], folder: Path, int8: str, inputs: Mapping[str, NDArray[Any]], note: Note, step: Step
 ) -> CReport | None:
@@ -68,7 +80,7 @@ def check_c(
 
     Args:
         found: the targets, by `ready`; none: there is no report.
-        folder: that has model.c, model.h and the int8 file, checked against its manifest.
+        folder: that has model.c, model.h and the int8 file that they were made from; see `check_origin`.
         int8: the int8 file's name.
         inputs: rows by input name, as the int8 file takes them.
         note: told what is being done.
@@ -76,15 +88,12 @@ def check_c(
 
     Raises:
         ModelError: the header is of another version, or the int8 file's logits cannot be read.
-        CorruptArtifactError: the code was made from another file.
     """
     if not found:
         return None
     note(f"Running the C code: {', '.join(target.name for target, each in found if not isinstance(each, str))}")
     code, header = (folder / "model.c").read_bytes(), (folder / "model.h").read_text(encoding="utf-8")
     data = (folder / int8).read_bytes()
-    if read_interface(header).source_sha256 != hashlib.sha256(data).hexdigest():
-        raise CorruptArtifactError(f"{folder / 'model.h'} was made from another file than {int8}; export it again")
     ((name, rows),) = inputs.items()
     edges = edge_rows(data, rows)
     rows = np.concatenate([rows, edges])

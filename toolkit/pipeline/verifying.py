@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit import artifact, other_cpus
 from toolkit.artifact import C_FILES, KERAS, KERAS_H5, ONNX, QUANTIZED, SAVED_MODEL, Manifest
-from toolkit.c_targets.check import c_records, check_c, ready
+from toolkit.c_targets.check import c_records, check_c, check_origin, ready
 from toolkit.c_targets.table import TARGETS, Chosen
 from toolkit.datasets import Rows, read_rows
 from toolkit.diagnosis import error_by_layer, first_divergence
@@ -234,8 +234,10 @@ def verify_artifact(
     path = source_path(folder, manifest)
     if ONNX not in manifest.files:
         raise MissingError(f"{folder} holds no exported model yet; run: toolkit export {folder} --quantize")
-    if c and c.targets and not {*C_FILES[:2], QUANTIZED["int8"]} <= manifest.files.keys():
-        raise MissingError(f"{folder} holds no C code; write it with: toolkit export {folder} --quantize --c")
+    if c and c.targets:
+        if not {*C_FILES[:2], QUANTIZED["int8"]} <= manifest.files.keys():
+            raise MissingError(f"{folder} holds no C code; write it with: toolkit export {folder} --quantize --c")
+        check_origin(folder, QUANTIZED["int8"])
     known = manifest.data is not None and manifest.data.fashion_mnist
     if test is None and not known:
         was = manifest.data.test if manifest.data else "rows that the manifest does not name"
