@@ -119,7 +119,7 @@ def test_the_example_takes_a_picture(tmp_path: Path, fashion_mnist: FashionMnist
     assert said == [(0, "Ankle boot"), (0, "Ankle boot"), (2, ""), (2, "")]
 
 
-@pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast"])
+@pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-freciprocal-math", "-funsafe-math-optimizations"])
 def test_fast_math_is_refused(flag: str, tmp_path: Path) -> None:
     write_files(int8_chain(tmp_path, (20, 8, 3))[0], tmp_path)
     command = ["gcc", flag, "-c", str(tmp_path / "model.c"), "-o", str(tmp_path / "object.o")]

@@ -149,16 +149,13 @@ def test_instructions_are_counted_alike_every_time(name: str, chain: tuple[str, 
     assert 1_000 < first.instructions < 1_000_000
 
 
-# In C a decimal constant may keep more bits than float has where arithmetic does (FLT_EVAL_METHOD 1 and 2).
-_WIDER = pytest.mark.xfail(reason="model.c divides by decimal constants, which these targets keep in more bits")
-
-
 @pytest.mark.parametrize(
     "name",
     [
         *(each for each in QUICK if each != "s390x"),
         "powerpc",
-        *(pytest.param(n, marks=_WIDER) for n in ("s390x", "i686")),
+        "s390x",
+        "i686",
     ],
 )
 def test_floats_at_the_edges_of_rounding_become_the_same_steps(name: str, tmp_path: Path) -> None:

@@ -27,8 +27,11 @@ _PREAMBLE = Template("""\
  */
 #include "model.h"
 
-#if defined(__FAST_MATH__)
+#if defined(__FAST_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__ASSOCIATIVE_MATH__)
 #error "compile without -ffast-math (and -Ofast): they change how floats are rounded, and the answers with it"
+#endif
+#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2 && (!defined(__STRICT_ANSI__) || defined(__cplusplus))
+#error "compile C with -std=c99, or with -mfpmath=sse: else this compiler rounds floats where it likes"
 #endif
 
 /* The one function that is needed from outside: to the nearest whole number, ties to even. */
@@ -61,6 +64,7 @@ $multipliers
 """)
 
 _DENSE = """\
+#ifndef MODEL_DENSE /* who has a better one for a CPU defines it, and this; its sums must be these */
 /* sums[row] = bias[row] + that row of weights times the input. Rows come in fours, so that each value of the input is
  * loaded once for four products. */
 static void dense(int32_t *sums, const uint8_t *input, const int8_t *weights, const int32_t *bias, int rows,
@@ -82,6 +86,7 @@ static void dense(int32_t *sums, const uint8_t *input, const int8_t *weights, co
         sums[row + 3] = s3;
     }
 }
+#endif
 
 """
 
@@ -110,7 +115,7 @@ _TAKE_FLOATS = Template("""\
         unsigned char *to = (unsigned char *)&value;
         for (unsigned b = 0; b < sizeof value; b++)
             to[b] = bytes[(unsigned)i * sizeof value + b];
-        scratch->input[i] = to_uint8(value / $scale, $zero);
+        scratch->input[i] = to_uint8(value / input_step, $zero);
     }
 """)
 
@@ -169,6 +174,8 @@ def code_text(layout: Layout) -> str:
     if chain.class_names:
         names = wrapped(text(name) for name in chain.class_names)
         parts.append(f"const char *const {layout.name}_class_names[{layout.upper}_OUTPUTS] = {{\n{names}\n}};\n\n")
+    if chain.input_dtype == "float32":
+        parts.append(f"static const float input_step = {number(chain.input_scale)};\n\n")
     if chain.input_table is not None:
         table = wrapped(str(value) for value in chain.input_table)
         parts.append(
@@ -225,7 +232,7 @@ def _constants(layout: Layout, at: int) -> str:
         rows=rows,
         bias=wrapped(str(value) for value in bias),
         multiplied=multiplied,
-        multipliers=_multipliers(at, layer),
+        multipliers=_multipliers(at, layer) + _bounds(at, layer.then),
     )
 
 
@@ -236,12 +243,25 @@ def _multipliers(at: int, layer: Dense) -> str:
     return f"static const float multipliers_{at + 1}[{layer.outputs}] = {{\n{values}\n}};"
 
 
+def _bounds(at: int, then: Requantization | None) -> str:
+    """What a layer that is quantized in two steps is held between and divided by.
+
+    Named, since a constant in the middle of an expression may be taken in more bits than a float has.
+    """
+    if then is None or not then.two_steps:
+        return ""
+    values = {"least": then.floor, "most": then.ceiling, "step": then.scale}
+    return "".join(
+        f"\nstatic const float {name}_{at + 1} = {number(value)};"
+        for name, value in values.items()
+        if value is not None
+    )
+
+
 def _take(layout: Layout) -> str:
     chain, inputs = layout.chain, f"{layout.upper}_INPUTS"
     if chain.input_dtype == "float32":
-        taken = _TAKE_FLOATS.substitute(
-            input=layout.input, inputs=inputs, scale=number(chain.input_scale), zero=chain.input_zero_point
-        )
+        taken = _TAKE_FLOATS.substitute(input=layout.input, inputs=inputs, zero=chain.input_zero_point)
     elif chain.input_table is not None:
         byte = f"(uint8_t){layout.input}[i]" if chain.input_dtype == "int8" else f"{layout.input}[i]"
         taken = _TAKE.substitute(inputs=inputs, value=f"input_table[{byte}]")
@@ -264,19 +284,19 @@ def _layer(layout: Layout, at: int) -> str:
     if layer.then is None:
         return summed + _GIVE.substitute(outputs=f"{layout.upper}_OUTPUTS", scaled=scaled, answer=layout.answer)
     target = layout.buffer(at + 1)
-    body = _requantized(f"scratch->{target}[i]", scaled, layer.then)
+    body = _requantized(at, f"scratch->{target}[i]", scaled, layer.then)
     loop = f"    for (int i = 0; i < {layer.outputs}; i++) {{\n{body}    }}\n"
     return summed + loop + _zeros(target, layer.outputs, layout.widths[at + 1])
 
 
-def _requantized(target: str, scaled: str, then: Requantization) -> str:
+def _requantized(at: int, target: str, scaled: str, then: Requantization) -> str:
     if not then.two_steps:
         return f"        {target} = to_uint8({scaled}, {then.zero_point});\n"
     lines = [f"float value = {scaled};"]
-    for bound, sign in ((then.floor, ">"), (then.ceiling, "<")):
+    for bound, sign, name in ((then.floor, ">", "least"), (then.ceiling, "<", "most")):
         if bound is not None:
-            lines.append(f"value = value {sign} {number(bound)} ? value : {number(bound)};")
-    lines.append(f"{target} = to_uint8(value / {number(then.scale)}, {then.zero_point});")
+            lines.append(f"value = value {sign} {name}_{at + 1} ? value : {name}_{at + 1};")
+    lines.append(f"{target} = to_uint8(value / step_{at + 1}, {then.zero_point});")
     return "".join(f"        {line}\n" for line in lines)
 
 

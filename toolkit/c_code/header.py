@@ -17,8 +17,8 @@ _HEADER = Template("""\
 /* $artifact: $title, in integers. Written by toolkit $version; do not edit.
  *
  * Every call gives the same bits as the int8 ONNX file that this was made from, on every CPU and with every
- * compiler that keeps to IEEE 754 (so no -ffast-math). Functions keep nothing between calls, and may run in
- * several threads at once. No pointer may be NULL; none has to be aligned.
+ * compiler that keeps to IEEE 754 (so no -ffast-math, nor a part of it). Functions keep nothing between calls, and
+ * may run in several threads at once. No pointer may be NULL; none has to be aligned.
  *
  * Flash: $flash_said bytes of constants, and the code. RAM: $ram_said bytes a call, see struct ${name}_scratch.
  */
