@@ -11,7 +11,6 @@
   panel.hidden = false; // at once, so that nothing below it moves when the model is there
   let model;
 
-  const SVG = "http://www.w3.org/2000/svg";
   const PITCH = 14, SIDE = 12;
   const number = (value) => value.toLocaleString("en-US");
   const figure = (value) => (value === 0 ? "0" : String(Number(value.toPrecision(3))));
@@ -26,22 +25,15 @@
 
   const layers = data.layers.map((layer, at) => {
     const lines = Math.ceil(layer.drawn / layer.columns);
-    const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("viewBox", `0 0 ${layer.columns * PITCH + 1} ${lines * PITCH + 1}`);
-    svg.setAttribute("width", 1.5 * (layer.columns * PITCH + 1));
-    svg.setAttribute("height", 1.5 * (lines * PITCH + 1));
-    svg.setAttribute("class", "cells");
-    svg.setAttribute("role", "img");
-    const cells = Array.from({ length: layer.drawn }, (_, cell) => {
-      const rect = document.createElementNS(SVG, "rect");
-      rect.setAttribute("x", (cell % layer.columns) * PITCH + 1);
-      rect.setAttribute("y", Math.floor(cell / layer.columns) * PITCH + 1);
-      rect.setAttribute("width", SIDE);
-      rect.setAttribute("height", SIDE);
-      rect.append(document.createElementNS(SVG, "title"));
-      return svg.appendChild(rect);
+    const [wide, tall] = [layer.columns * PITCH + 1, lines * PITCH + 1];
+    const rects = Array.from({ length: layer.drawn }, (_, cell) => {
+      const [left, top] = [(cell % layer.columns) * PITCH + 1, Math.floor(cell / layer.columns) * PITCH + 1];
+      return `<rect x="${left}" y="${top}" width="${SIDE}" height="${SIDE}"><title></title></rect>`;
     });
-    part(`layer-${at}`).append(svg);
+    part(`layer-${at}`).innerHTML =
+      `<svg class="cells" role="img" viewBox="0 0 ${wide} ${tall}" width="${1.5 * wide}" height="${1.5 * tall}">` +
+      `${rects.join("")}</svg>`;
+    const svg = part(`layer-${at}`).firstChild, cells = [...svg.children];
     const value = (cell) => layer.scale * (model.layers[at][cell] - layer.zero);
     // Hundreds of texts of which one is read at most: it is written when the pointer comes.
     svg.addEventListener("pointerover", (event) => {
