@@ -64,7 +64,7 @@ $multipliers
 """)
 
 _DENSE = """\
-#ifndef MODEL_DENSE /* who has a better one for a CPU defines it, and this; its sums must be these */
+#ifndef MODEL_DENSE /* who has a faster one defines that, and `dense` with the same sums */
 /* sums[row] = bias[row] + that row of weights times the input. Rows come in fours, so that each value of the input is
  * loaded once for four products. */
 static void dense(int32_t *sums, const uint8_t *input, const int8_t *weights, const int32_t *bias, int rows,

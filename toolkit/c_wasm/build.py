@@ -29,7 +29,6 @@ _OPTIONS = (
 
 _RUN = re.compile(r"void (\w+)_(logits|values)_in\(struct \w+ \*\w+, const (\w+) \*\w+, float \*\w+\);")
 _LAYER = re.compile(r"uint8_t (input|hidden_\d+)\[\d+\];")
-_DENSE = re.compile(r"static void dense\(.*?\n}\n", re.DOTALL)
 
 
 class _Names(NamedTuple):
@@ -71,8 +70,6 @@ def build_wasm(code: str, header: str, name: str, folder: Path, *, simd: bool = 
             f"model.h declares {names.name if names else 'no function that runs a model'}, expected {name}_logits_in "
             "or _values_in; export again with --c"
         )
-    if simd:
-        code = _open_to_vectors(code)
     (folder / "model.c").write_text(code, encoding="utf-8")
     (folder / "model.h").write_text(header, encoding="utf-8")
     upper = name.upper()
@@ -100,11 +97,6 @@ def c_name(header: str) -> str | None:
 def _names(header: str) -> _Names | None:
     found = _RUN.search(header)
     return found and _Names(found[1], found[2], found[3], _LAYER.findall(header))
-
-
-def _open_to_vectors(code: str) -> str:
-    """model.c without its own `dense`, whose place dense_simd.c takes."""
-    return code if "MODEL_DENSE" in code else _DENSE.sub("", code, count=1)
 
 
 def _compile(command: Sequence[str]) -> None:
