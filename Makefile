@@ -38,7 +38,7 @@ demo: setup
 	$(BIN)/toolkit run --output exported/demo
 
 test: lint guard
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=40
 
 lint: setup
 	$(BIN)/ruff check .
@@ -67,9 +67,9 @@ $(READY): requirements.lock pyproject.toml
 data: setup
 	$(BIN)/toolkit data
 
-# The committed artifact, the golden answers that tests hold the predictor against, and the figures that follow.
+# About half an hour, most of it teachers. The committed artifact, the golden answers that tests hold the predictor against, and the figures that follow.
 reference: setup
-	$(BIN)/toolkit run --output exported/fashion-mnist --cpu all
+	$(BIN)/toolkit run --recipe best --c --output exported/fashion-mnist --cpu all
 	$(BIN)/python -m tests.golden.make
 
 # About ten minutes, most of it a fresh clone with all its downloads.
