@@ -143,7 +143,7 @@ class Recipe:
     teacher_weight: float = 0.5
     temperature: float = 2.0
     quantization_aware: str = "none"
-    quantization_epochs: int = 20
+    quantization_epochs: int = 10
     quantization_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
