@@ -4,9 +4,9 @@
     python benchmarks/quantization_aware.py --also exported/mine      other artifacts that `toolkit train` left, too
 
 Trains the default recipe with some seeds, exports each network to int4 as it is, then trains it on with the finish as
-it is by default and exports it again; both are held against Keras on the 10,000 test images. That is what `toolkit train`
-with and without --quantization-aware gives, but the part that both share is trained once. An artifact of `--also` whose
-recipe has teachers learns from its own answers in the finish, since its teachers' are not there any more.
+it is by default and exports it again; both are held against Keras on the 10,000 test images. That is what `toolkit
+train` gives with and without --quantization-aware, but the part that both share is trained once. An artifact of `--also`
+whose recipe has teachers learns from its own answers in the finish, since its teachers' are not there any more.
 
 The finish's epochs and rate were chosen on the validation images. Writes benchmarks/results/quantization_aware.json.
 """
@@ -38,6 +38,7 @@ from toolkit.training.recipe_files import recipe_from_json
 from toolkit.training.recipes import Recipe
 
 if TYPE_CHECKING:
+    from toolkit.artifact import TrainingRecord
     from toolkit.data import FashionMnist
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "results" / "quantization_aware.json"
@@ -53,17 +54,28 @@ def main() -> None:
         "--keep", type=Path, help="a folder that artifacts are left in, and taken from if they are there"
     )
     parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--resume", action="store_true", help="keep what the file has, and add what is missing")
     options = parser.parse_args()
     import_tensorflow().config.experimental.enable_op_determinism()
-    data, report = load(), {"format": 1, "host": asdict(describe_host()), "networks": []}
+    data = load()
+    report: dict[str, Any] = {"format": 1, "host": asdict(describe_host()), "networks": []}
+    if options.resume and options.output.exists():
+        report["networks"] = json.loads(options.output.read_text(encoding="utf-8"))["networks"]
     with tempfile.TemporaryDirectory() as scratch:
         keep = options.keep or Path(scratch)
         for artifact in (*(keep / f"seed-{seed}" for seed in range(1, options.seeds + 1)), *options.also):
             if not artifact.is_dir():
                 train(artifact)
-            found = measured(artifact, data, Path(scratch))
+            record = load_manifest(artifact).training
+            if record is None or record.quantization_epochs:
+                raise SystemExit(f"{artifact} is no training without a finish; give one")
+            done = [(network["recipe"]["name"], network["seed"]) for network in report["networks"]]
+            if (record.recipe["name"], record.seed) in done:
+                continue
+            found = measured(artifact, record, data, Path(scratch))
             print(json.dumps(found), flush=True)
             report["networks"].append(found)
+            report["networks"].sort(key=lambda network: (network["recipe"]["name"] != "default", network["seed"]))
             report["summary"] = {
                 name: summary([entry for entry in report["networks"] if entry["recipe"]["name"] == name])
                 for name in dict.fromkeys(entry["recipe"]["name"] for entry in report["networks"])
@@ -78,11 +90,8 @@ def train(artifact: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def measured(artifact: Path, data: FashionMnist, scratch: Path) -> dict[str, Any]:
+def measured(artifact: Path, record: TrainingRecord, data: FashionMnist, scratch: Path) -> dict[str, Any]:
     """One network as it is and finished, each as an int4 file."""
-    record = load_manifest(artifact).training
-    if record is None or record.quantization_epochs:
-        raise SystemExit(f"{artifact} is no training without a finish; give one")
     recipe = dataclasses.replace(
         recipe_from_json(record.recipe, str(artifact)),
         quantization_aware="int4",
