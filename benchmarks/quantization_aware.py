@@ -4,9 +4,9 @@
     python benchmarks/quantization_aware.py --also exported/mine      other artifacts that `toolkit train` left, too
 
 Trains the default recipe with some seeds, exports each network to int4 as it is, then trains it on with the finish as
-it is by default and exports it again; both are held against Keras on the 10,000 test images. That is what `toolkit
-train` gives with and without --quantization-aware, but the part that both share is trained once. An artifact of `--also`
-whose recipe has teachers learns from its own answers in the finish, since its teachers' are not there any more.
+it is by default and exports it again; both are held against Keras on the 10,000 test images. `toolkit train` gives the
+same with and without --quantization-aware; here the part that both share is trained once. An artifact of `--also` whose
+recipe has teachers learns from its own answers in the finish, since its teachers' are not there any more.
 
 The finish's epochs and rate were chosen on the validation images. Writes benchmarks/results/quantization_aware.json.
 """
@@ -64,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         keep = options.keep or Path(scratch)
         for artifact in (*(keep / f"seed-{seed}" for seed in range(1, options.seeds + 1)), *options.also):
-            if not artifact.is_dir():
+            if artifact not in options.also and not artifact.is_dir():
                 train(artifact)
             record = load_manifest(artifact).training
             if record is None or record.quantization_epochs:
