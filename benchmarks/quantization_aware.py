@@ -35,7 +35,7 @@ from toolkit.publishing import write_atomic
 from toolkit.training.finish import finish
 from toolkit.training.inputs import Inputs, scaled
 from toolkit.training.recipe_files import recipe_from_json
-from toolkit.training.recipes import Recipe
+from toolkit.training.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from toolkit.artifact import TrainingRecord
@@ -70,7 +70,7 @@ def main() -> None:
             if record is None or record.quantization_epochs:
                 raise SystemExit(f"{artifact} is no training without a finish; give one")
             done = [(network["recipe"]["name"], network["seed"]) for network in report["networks"]]
-            if (record.recipe["name"], record.seed) in done:
+            if (called(recipe_from_json(record.recipe, str(artifact))), record.seed) in done:
                 continue
             found = measured(artifact, record, data, Path(scratch))
             print(json.dumps(found), flush=True)
@@ -90,6 +90,13 @@ def train(artifact: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
+def called(recipe: Recipe) -> str:
+    """A recipe's name; `best` with teachers that were trained before is `best` still."""
+    same = RECIPES["best"].override(teacher_files=recipe.teacher_files or None)
+    rounding = {name: getattr(same, name) for name in vars(same) if name.startswith("quantization")}
+    return "best" if dataclasses.replace(recipe, **rounding) == same else recipe.name
+
+
 def measured(artifact: Path, record: TrainingRecord, data: FashionMnist, scratch: Path) -> dict[str, Any]:
     """One network as it is and finished, each as an int4 file."""
     recipe = dataclasses.replace(
@@ -107,7 +114,7 @@ def measured(artifact: Path, record: TrainingRecord, data: FashionMnist, scratch
     seen = finished.predict_on_batch(scaled(data.validation_images)).argmax(axis=1)
     return {
         "recipe": {
-            "name": recipe.name,
+            "name": called(recipe),
             "quantization_epochs": recipe.quantization_epochs,
             "quantization_learning_rate": recipe.quantization_learning_rate,
         },
