@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LOCKS := benchmarks/shared/locks
 COMPARED := litert loadgen mnn ncnn openvino tract
 
-.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability c-targets quantization architectures training device peers slow zoo runtimes readme lock lock-device clean help
+.PHONY: demo test lint guard guard-update setup data reference benchmarks harness portability c-targets quantization architectures training device peers slow zoo runtimes readme lock lock-device quantization-aware clean help
 
 help:
 	@echo "make demo        train, export, quantize, verify and time the reference model (exported/demo)"
@@ -23,6 +23,7 @@ help:
 	@echo "make portability the int8 files here and on emulated CPUs (fetches what that takes, once)"
 	@echo "make c-targets   the int8 model's C code on every target, native and emulated (needs Debian's cross compilers)"
 	@echo "make quantization  what portable scales cost, over five trained models"
+	@echo "make quantization-aware   what int4 loses with and without training for it"
 	@echo "make architectures  every kind of model with default options, here and on two emulated CPUs"
 	@echo "make training    every recipe with several seeds: accuracy, spread, time (hours)"
 	@echo "make device      what the device side costs, beside the bare runtime and beside LiteRT (fetches what that takes)"
@@ -93,6 +94,9 @@ c-targets: setup
 # Five models trained and exported in every form: about ten minutes.
 quantization: setup
 	$(BIN)/python benchmarks/quantization.py
+
+quantization-aware: setup
+	$(BIN)/python benchmarks/quantization_aware.py
 
 # Every kind of model with default options, here and on two emulated CPUs: about twenty minutes.
 architectures: setup

@@ -64,6 +64,7 @@ def render(text: str) -> str:
         "portability": portability(),
         "runtimes": runtimes(),
         "quantization": quantization(),
+        "quantization-aware": quantization_aware(),
         "architectures": architectures(),
         "help": command_help(),
     }
@@ -359,6 +360,30 @@ def quantization() -> str:
         f"The int8 file of the reference model takes {size['bytes']:,} bytes, {size['ratio']:.3f} of one byte a weight "
         f"and four a bias. Latency of one image, median ratio and 95 % interval over {times['rounds']} interleaved "
         f"rounds: {ratios}.{before}\n\n{machine(report['host'])}."
+    )
+
+
+def quantization_aware() -> str:
+    """What int4 loses with and without a finish of training in rounded weights."""
+    report = _load(RESULTS / "quantization_aware.json")
+    rows = []
+    for recipe, entry in report["summary"].items():
+        seeds = [network["seed"] for network in report["networks"] if network["recipe"]["name"] == recipe]
+        which = f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+        for how, called in (("without", "as trained"), ("with", "`--quantization-aware int4`")):
+            figures = [
+                f"{found['mean']:.2%}" + (f" ({found['least']:.2%} to {found['most']:.2%})" if len(seeds) > 1 else "")
+                for found in entry[how].values()
+            ]
+            rows.append([f"`{recipe}`, {which}, {called}", *figures])
+    columns = [
+        "network", "test, float32", "test, int4", "labels of int4 as Keras", "as the network before the finish",
+    ]  # fmt: skip
+    settings = report["networks"][0]["recipe"]
+    return (
+        f"{_table(columns, rows)}\n\nMeans, least and most. The finish: {settings['quantization_epochs']} epochs, Adam "
+        f"from {settings['quantization_learning_rate']:g}, learning from the network's own answers before it (also of "
+        f"`best`, whose teachers were not asked again).\n\n{machine(report['host'])}, `make quantization-aware`."
     )
 
 

@@ -47,6 +47,9 @@ PLAIN = Recipe(name="plain", epochs=3, batch_size=256, optimizer="adamw", learni
         ("weight_average", 1.0),
         ("teacher_weight", 0.0),
         ("temperature", 0.0),
+        ("quantization_aware", "int8"),
+        ("quantization_epochs", 0),
+        ("quantization_learning_rate", 0.0),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(setting: str, value: object) -> None:
@@ -175,6 +178,7 @@ def test_single_fields_on_the_command_line() -> None:
         ("teacher.speed=3", "unknown field 'teacher.speed'"),
         ("teacher=many", "expected none or default"),
         ("hidden=0", "expected layer sizes of 1 or more"),
+        ("quantization_aware=int8", "expected one of none, int4"),
     ],
 )
 def test_single_fields_that_make_no_sense(setting: str, says: str) -> None:

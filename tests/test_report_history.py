@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 HEAD = "epoch,accuracy,loss,val_accuracy,val_loss"
 
 
-def found(folder: Path, text: str, recipe: dict[str, Any] | None = None) -> TrainingFacts | Missing:
+def found(folder: Path, text: str, recipe: dict[str, Any] | None = None, finish: int = 0) -> TrainingFacts | Missing:
     (folder / "history.csv").write_text(text)
-    record = None if recipe is None else TrainingRecord(recipe, 1, "data", 3, 1.0, 0.9, 0.8, 0.3)
+    record = (
+        None if recipe is None else TrainingRecord(recipe, 1, "data", 3, 1.0, 0.9, 0.8, 0.3, quantization_epochs=finish)
+    )
     files = {"history.csv": FileRecord("history", "", len(text))}
     return find_training(folder, Manifest("m", {}, files, training=record), "m")
 
 
-def course(folder: Path, losses: list[float], recipe: dict[str, Any] | None = None) -> TrainingFacts:
+def course(folder: Path, losses: list[float], recipe: dict[str, Any] | None = None, finish: int = 0) -> TrainingFacts:
     lines = [f"{at},0.9,{1 / (at + 1)},0.8,{loss}" for at, loss in enumerate(losses)]
-    facts = found(folder, "\n".join([HEAD, *lines, ""]), recipe)
+    facts = found(folder, "\n".join([HEAD, *lines, ""]), recipe, finish)
     assert isinstance(facts, TrainingFacts)
     return facts
 
@@ -43,6 +45,15 @@ def test_overfitting_begins_where_the_validation_loss_is_least(tmp_path: Path) -
 def test_no_overfitting(tmp_path: Path, losses: list[float]) -> None:
     facts = course(tmp_path, losses)
     assert facts.overfits_from is None
+    assert "overfits" not in pictures(facts)["loss"]
+
+
+def test_a_finish_with_rounded_weights_is_no_overfitting(tmp_path: Path) -> None:
+    losses = [0.9, 0.5, 0.4, 0.45, 0.44]
+    assert course(tmp_path, losses, {}).overfits_from == 3
+    facts = course(tmp_path, losses, {"quantization_aware": "int4"}, finish=2)
+    assert (facts.best_epoch, facts.overfits_from, facts.finish) == (3, None, 2)
+    assert len(facts.val_loss) == 5
     assert "overfits" not in pictures(facts)["loss"]
 
 

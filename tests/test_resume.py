@@ -44,6 +44,11 @@ TAUGHT = dataclasses.replace(
     teacher=TeacherRecipe(count=2, width=4, epochs=1, batch_size=256, precision="float32"),
 )
 
+ROUNDED = dataclasses.replace(MUON, name="rounded", quantization_aware="int4", quantization_epochs=3)
+STOPPED = dataclasses.replace(
+    ADAM, name="stopped", epochs=40, learning_rate=0.05, dropout=0.0, quantization_aware="int4", quantization_epochs=2
+)
+
 
 @pytest.fixture(scope="module")
 def few(fashion_mnist: FashionMnist) -> FashionMnist:
@@ -148,6 +153,29 @@ def test_early_stopping_stops_where_it_would_have(few: FashionMnist, tmp_path: P
         run(tmp_path / "pulled", wild, few, pull_at(len(seen) - 1))
     run(tmp_path / "pulled", wild, few, resume=True)
     assert same(tmp_path / "whole", tmp_path / "pulled")
+
+
+@pytest.mark.parametrize("recipe", [ROUNDED, STOPPED], ids=lambda recipe: recipe.name)
+def test_an_interrupted_finish_begins_again_from_the_float_network(
+    recipe: Recipe, few: FashionMnist, wholes: Callable[[Recipe], Path], tmp_path: Path
+) -> None:
+    """Pulled in its second epoch; averaged weights, and those of the best epoch, are those that it began with."""
+    with pytest.raises(PulledPlugError):
+        run(tmp_path / "pulled", recipe, few, pull_at(2, "int4"))
+    seen: list[Epoch] = []
+    run(tmp_path / "pulled", recipe, few, seen.append, resume=True)
+    assert [(epoch.network, epoch.number) for epoch in seen] == [
+        ("int4", number + 1) for number in range(recipe.quantization_epochs)
+    ]
+    assert same(wholes(recipe), tmp_path / "pulled")
+    whole, pulled = (
+        json.loads((folder / "manifest.json").read_text())["training"]
+        for folder in (wholes(recipe), tmp_path / "pulled")
+    )
+    for name in ("epochs_run", "quantization_epochs", "float_validation_accuracy", "validation_accuracy"):
+        assert whole[name] == pulled[name]
+    if recipe.early_stopping:
+        assert whole["epochs_run"] < recipe.epochs
 
 
 @pytest.mark.slow

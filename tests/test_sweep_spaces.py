@@ -66,6 +66,7 @@ def test_spaces_are_read(given: str, text: str, values: list[object] | None) -> 
         ("optimizer=sgd|adm", "has 'adm', expected some of sgd, adam"),
         ("schedule=step", "expected some of constant"),
         ("teacher=many", "expected some of none, default"),
+        ("quantization_aware=none|int8", "has 'int8', expected some of none, int4"),
     ],
 )
 def test_spaces_that_make_no_sense_are_refused(given: str, says: str) -> None:
@@ -89,18 +90,19 @@ def test_every_value_is_one_that_a_recipe_takes() -> None:
             "shift=0..2",
             "l2=0.0|0.1",
             "teacher=none",
+            "quantization_aware=none|int4",
         ]
     )
     found = combinations(spaces, 1000)
     assert found is not None
-    assert len(found) == 4 * 2 * 2 * 3 * 2
+    assert len(found) == 4 * 2 * 2 * 3 * 2 * 2
     for settings in found:
         recipe = set_fields(RECIPES["default"], [f"{field}={text}" for field, text in settings.items()])
         for field, text in settings.items():
             value = getattr(recipe, field)
             expected = spaces[field].value(text)
             assert (list(value) if isinstance(value, tuple) else value) == (None if field == "teacher" else expected)
-    assert combinations(spaces, 95) is None
+    assert combinations(spaces, 191) is None
     assert combinations(parse_spaces(["dropout=0..0.5", "flip=true|false"]), 1000) is None
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "PerChannel",
     "Percentile",
     "Portable",
+    "QuantizationAware",
     "Quantize",
     "RecipeName",
     "ReduceRange",
@@ -104,6 +105,14 @@ Teacher = Annotated[
         "--teacher",
         metavar="FILE",
         help="Learn from this .keras model too, instead of teachers trained for it; repeatable.",
+    ),
+]
+QuantizationAware = Annotated[
+    str | None,
+    typer.Option(
+        "--quantization-aware",
+        metavar="int4|none",
+        help="At the end, train on with weights rounded as an int4 file's, and save these.  [default: the recipe's]",
     ),
 ]
 SaveTeachers = Annotated[

@@ -19,10 +19,11 @@ def run(
     l2: options.L2 = None,
     early_stopping: options.EarlyStopping = None,
     teacher: options.Teacher = None,
+    quantization_aware: options.QuantizationAware = None,
     seed: options.Seed = 1,
     seeds: options.Seeds = 1,
     resume: options.Resume = False,
-    quantize: options.Quantize = "static",
+    quantize: options.Quantize = None,
     per_channel: options.PerChannel = False,
     portable: options.Portable = True,
     reduce_range: options.ReduceRange = False,
@@ -44,7 +45,8 @@ def run(
 ) -> None:
     """The whole line on real data: fetch, train, export, quantize, verify, time.
 
-    The artifact is published when every gate holds, then timed on this machine.
+    The artifact is published when every gate holds, then timed on this machine. Without --quantize the smaller file is
+    static int8, or what the recipe's quantization_aware names.
 
     \b
     Example:
@@ -68,7 +70,10 @@ def run(
         dropout=dropout,
         l2=l2,
         early_stopping=early_stopping,
+        quantization_aware=quantization_aware,
     )
+    if quantize is None:
+        quantize = "static" if trained_by.quantization_aware == "none" else trained_by.quantization_aware
     quantization = options.recipe_of_quantization(
         quantize,
         per_channel=per_channel,

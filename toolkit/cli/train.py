@@ -25,6 +25,7 @@ def train(
     l2: options.L2 = None,
     early_stopping: options.EarlyStopping = None,
     teacher: options.Teacher = None,
+    quantization_aware: options.QuantizationAware = None,
     save_teachers: options.SaveTeachers = None,
     seed: options.Seed = 1,
     seeds: options.Seeds = 1,
@@ -40,6 +41,7 @@ def train(
     Examples:
         toolkit train --recipe best
         toolkit train --recipe notebook --set flip=true --dropout 0.2
+        toolkit train --quantization-aware int4
         toolkit train --recipe exported/fashion-mnist/manifest.json --show
     """
     import dataclasses
@@ -64,6 +66,7 @@ def train(
         dropout=dropout,
         l2=l2,
         early_stopping=early_stopping,
+        quantization_aware=quantization_aware,
     )
     if show:
         print_recipe(chosen, as_json=json)
@@ -83,9 +86,15 @@ def train(
         print_json({"artifact": str(output), **dataclasses.asdict(record)})
         return
     note(
-        f"Trained {record.epochs_run} epochs in {record.seconds:.0f} s: training accuracy {record.train_accuracy:.2%}, "
-        f"validation accuracy {record.validation_accuracy:.2%}"
+        f"Trained {record.epochs_run + record.quantization_epochs} epochs in {record.seconds:.0f} s: training accuracy "
+        f"{record.train_accuracy:.2%}, validation accuracy {record.validation_accuracy:.2%}"
     )
+    if record.float_validation_accuracy is not None:
+        note(
+            f"The last {record.quantization_epochs} epochs rounded the weights to {chosen.quantization_aware}; before, "
+            f"in float, the validation accuracy was {record.float_validation_accuracy:.2%}"
+        )
     if record.seeds:
         note(f"{spread(record)}; seed {record.seed} was taken")
-    print(f"{output}/model.keras and history.csv\nNext: toolkit export {shlex.quote(str(output))} --quantize")  # noqa: T201
+    quantize = "--quantize" if chosen.quantization_aware == "none" else f"--quantize={chosen.quantization_aware}"
+    print(f"{output}/model.keras and history.csv\nNext: toolkit export {shlex.quote(str(output))} {quantize}")  # noqa: T201

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from toolkit.card_mark import CARD_MARK
 from toolkit.inspection.svg import printable
 from toolkit.report.parts import Missing
-from toolkit.report.words import DASH, kilobytes, microseconds, percent, points, value_text
+from toolkit.report.words import DASH, epochs_of, kilobytes, microseconds, percent, points, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,14 +212,14 @@ def _training(report: Report) -> str:
     said = []
     if record is not None:
         said.append(
-            f"{_plain(record.data)}. {record.epochs_run} epochs in {record.seconds:,.0f} s, seed {record.seed}: "
+            f"{_plain(record.data)}. {epochs_of(record)} in {record.seconds:,.0f} s, seed {record.seed}: "
             f"{percent(record.train_accuracy)} on the training images (running average), "
             f"{percent(record.validation_accuracy)} on the validation images."
         )
     if isinstance(facts, Missing):
         said.append(_missing(facts))
     else:
-        told = f"The validation loss is least after epoch {facts.best_epoch} of {len(facts.epochs)}"
+        told = f"The validation loss is least after epoch {facts.best_epoch} of {len(facts.epochs) - facts.finish}"
         if facts.overfits_from is not None:
             told += f", where the model starts to overfit: by the last epoch it rises by {percent(facts.rise, 1)}"
         said.append(f"{told}.")

@@ -39,9 +39,10 @@ class TrainingFacts:
         val_accuracy, val_loss: on the validation images, after the epoch; likewise.
         learning_rate: of each epoch; empty where it is not known.
         recorded: the learning rate was written down epoch by epoch; else it is the recipe's constant one.
-        best_epoch: the one of the least validation loss (the first of several).
-        rise: by how much the last validation loss lies above the least one, as a share of that.
+        best_epoch: the one of the least validation loss (the first of several), before a finish in 4 bits.
+        rise: by how much the last validation loss before a finish lies above the least one, as a share of that.
         overfits_from: `best_epoch`, if the rise is `RISE` or more; else None.
+        finish: how many of the last epochs trained with weights rounded to 4 bits, whose losses are of another network.
     """
 
     epochs: tuple[int, ...]
@@ -54,6 +55,7 @@ class TrainingFacts:
     best_epoch: int
     rise: float
     overfits_from: int | None
+    finish: int = 0
 
 
 def find_training(folder: Path, manifest: Manifest, place: str) -> TrainingFacts | Missing:
@@ -72,7 +74,9 @@ def find_training(folder: Path, manifest: Manifest, place: str) -> TrainingFacts
             return Missing(f"There is no {HISTORY}, which only models have that this toolkit trained.")
         return Missing(f"There is no {HISTORY}, which training writes.", f"toolkit train --output {place}")
     columns = _read(folder / HISTORY)
-    losses = [(value, at) for at, value in enumerate(columns["val_loss"]) if value is not None]
+    finish = manifest.training.quantization_epochs if manifest.training is not None else 0
+    in_float = columns["val_loss"][: max(len(columns["val_loss"]) - finish, 0)]
+    losses = [(value, at) for at, value in enumerate(in_float) if value is not None]
     if not losses:
         return Missing(f"{HISTORY} holds no validation loss that is a number.", f"toolkit train --output {place}")
     least, best = min(losses)
@@ -92,6 +96,7 @@ def find_training(folder: Path, manifest: Manifest, place: str) -> TrainingFacts
         best_epoch=best + 1,
         rise=rise,
         overfits_from=best + 1 if rise >= RISE else None,
+        finish=finish,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DASH", "figure", "kilobytes", "listed", "microseconds", "percent", "points", "value_text"]
+if TYPE_CHECKING:
+    from toolkit.artifact import TrainingRecord
+
+__all__ = ["DASH", "epochs_of", "figure", "kilobytes", "listed", "microseconds", "percent", "points", "value_text"]
 
 DASH = "\N{EN DASH}"
 """In the place of a figure that is not known."""
@@ -53,3 +56,14 @@ def value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(value_text(each) for each in value) or "none"
     return str(value)
+
+
+def epochs_of(record: TrainingRecord) -> str:
+    """How long a network was trained, the finish with rounded weights named."""
+    if not record.quantization_epochs:
+        return f"{record.epochs_run} epochs"
+    return (
+        f"{record.epochs_run} epochs and {record.quantization_epochs} more with weights rounded to "
+        f"{record.recipe['quantization_aware']} (in float, before, {percent(record.float_validation_accuracy)} on the "
+        "validation images)"
+    )

@@ -215,7 +215,7 @@ def _number(field: str, kind: str, text: str) -> float:
 
 def _choice(field: str, kind: str, text: str) -> str:
     """A value's text in its usual form."""
-    from toolkit.training.recipes import OPTIMIZERS, PRECISIONS, SCHEDULES
+    from toolkit.training.recipes import OPTIMIZERS, PRECISIONS, QUANTIZATIONS, SCHEDULES
 
     if kind in ("int", "float"):
         return repr(_number(field, kind, text))
@@ -230,6 +230,7 @@ def _choice(field: str, kind: str, text: str) -> str:
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
         "teacher.precision": PRECISIONS,
+        "quantization_aware": QUANTIZATIONS,
         "teacher": ("none", "default"),
     }.get(field)
     if known is not None and text not in known:

@@ -16,8 +16,10 @@ from toolkit.progress import silent_step
 from toolkit.training.augmentation import Augmentation
 from toolkit.training.checkpoints import checkpoint_callback, done_so_far
 from toolkit.training.distilling import teach
+from toolkit.training.finish import finish
 from toolkit.training.history import Epoch, OnEpoch, check_finite, read_history
-from toolkit.training.inputs import VALIDATION_BATCH, Inputs, scaled, steps_in, training_batches, validation_rows
+from toolkit.training.inputs import Inputs, scaled, steps_in, training_batches
+from toolkit.training.loop import run_epochs, steps_at_once, usual_callbacks
 from toolkit.training.losses import accuracy, distillation, label_loss
 from toolkit.training.model import build_mlp, fold
 from toolkit.training.optimizers import optimizer_of
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Epoch", "OnEpoch", "TrainingResult", "train"]
 
-LARGE = 1_000_000  # parameters
-
 # Folded and unfolded network, largest difference of a probability: rounding alone stays below 1e-5.
 FOLDING_TOLERANCE = 1e-4
 
@@ -45,14 +45,16 @@ class TrainingResult:
 
     Attributes:
         model: the trained Keras model, plain: what was folded is in its weights.
-        epochs_run: fewer than the recipe's if training stopped early.
-        seconds: wall time of training, teachers included.
+        epochs_run: fewer than the recipe's if training stopped early; the finish in 4 bits is not counted.
+        seconds: wall time of training, teachers and finish included.
         teacher_seconds: wall time of the teachers alone.
         train_accuracy: Keras' running average over the epoch whose weights were kept.
         validation_accuracy: on the 5,000 validation images, 0 to 1.
         validation_loss: sparse categorical cross-entropy there.
-        best_validation_accuracy: of all epochs, which no choice was made by unless training stopped early.
+        best_validation_accuracy: of all epochs before a finish; no choice was made by it unless training stopped early.
         teacher_accuracy: of the teachers' mean on the validation images; None without teachers.
+        quantization_epochs: of the finish with weights rounded to 4 bits; 0 without one.
+        float_validation_accuracy: of the network before the finish; None without one.
     """
 
     model: Any
@@ -64,6 +66,8 @@ class TrainingResult:
     validation_loss: float
     best_validation_accuracy: float
     teacher_accuracy: float | None
+    quantization_epochs: int = 0
+    float_validation_accuracy: float | None = None
 
 
 def train(
@@ -118,9 +122,7 @@ def train(
         loss=distillation(recipe.teacher_weight, recipe.temperature) if taught else label_loss,
         optimizer=optimizer_of(recipe, steps),
         metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
-        # One call into TensorFlow for a whole epoch: the figures are the same, and small batches take half the time.
-        # A large network takes long enough without, and Ctrl-C is heard between calls only.
-        steps_per_execution=steps if model.count_params() <= LARGE else 1,
+        steps_per_execution=steps_at_once(model, steps),
         jit_compile=False,
     )
     callbacks, stopper = _callbacks(recipe, folder / HISTORY, on_epoch)
@@ -138,60 +140,39 @@ def train(
         whole=recipe.batch_norm,
         label_smoothing=recipe.label_smoothing,
     )
-    try:
-        model.fit(
-            batches,
-            shuffle=False,  # they come in an order of their own
-            epochs=last,
-            steps_per_epoch=steps,
-            validation_data=validation_rows(data),
-            validation_batch_size=VALIDATION_BATCH,
-            verbose=0,
-            callbacks=callbacks,
-        )
-    finally:
-        for callback in callbacks:
-            if isinstance(callback, keras.callbacks.CSVLogger):
-                callback.on_train_end()  # an interrupted fit leaves the file open
-    seconds = before + clock() - start
+    run_epochs(model, batches, steps, data, callbacks, range(last))
     rows = read_history(folder / HISTORY)
     check_finite(rows[-1], len(rows), recipe.learning_rate)
     plain = fold(model, recipe)
+    accurate, kept = _validated(plain, model, data), rows[stopper.best_epoch if stopper else -1]
+    rounding = recipe.quantization_aware != "none"
+    if rounding:
+        plain = finish(plain, recipe, inputs, data, seed, folder / HISTORY, on_epoch)
+        kept = read_history(folder / HISTORY)[-1]
+    seconds = before + clock() - start
     # Saved without the optimizer: its state is twice the weights and serves no one who deploys.
     plain.save(folder / KERAS)
-    kept = rows[stopper.best_epoch if stopper else -1]
     return TrainingResult(
         model=plain,
         epochs_run=len(rows),
         seconds=seconds,
         teacher_seconds=taught.seconds if taught else 0.0,
         train_accuracy=kept["accuracy"],
-        validation_accuracy=_validated(plain, model, data),
+        validation_accuracy=_accuracy(plain, data) if rounding else accurate,
         validation_loss=kept["val_loss"],
         best_validation_accuracy=round(max(row["val_accuracy"] for row in rows), 6),
         teacher_accuracy=taught.accuracy if taught else None,
+        quantization_epochs=recipe.quantization_epochs if rounding else 0,
+        float_validation_accuracy=accurate if rounding else None,
     )
 
 
 def _callbacks(recipe: Recipe, history: Path, on_epoch: OnEpoch) -> tuple[list[Any], Any]:
     """Keras' callbacks in the order in which they must come, and early stopping among them, or None."""
     keras = import_keras()
-
-    def rate(epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG001 - the form of a callback
-        logs["learning_rate"] = float(np.asarray(callback.model.optimizer.learning_rate))
-
-    def report(epoch: int, logs: dict[str, float]) -> None:
-        on_epoch(Epoch.of(epoch, recipe.epochs, logs))
-
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=rate)
-    found = [callback]
+    found = usual_callbacks(history, on_epoch, recipe.epochs)
     if recipe.weight_average:
-        found.append(keras.callbacks.SwapEMAWeights())
-    found += [
-        keras.callbacks.CSVLogger(history, append=True),
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.LambdaCallback(on_epoch_end=report),
-    ]
+        found.insert(1, keras.callbacks.SwapEMAWeights())  # before the epoch is written down
     if not recipe.early_stopping:
         return found, None
     stopper = keras.callbacks.EarlyStopping(
@@ -214,4 +195,9 @@ def _validated(plain: Any, trained: Any, data: FashionMnist) -> float:
             f"folding the normalizations into the weights changed a probability by {difference:.2g}, expected at most "
             f"{FOLDING_TOLERANCE:g}; train with batch_norm=false and standardize=false"
         )
+    return float((answers.argmax(axis=1) == data.validation_labels).mean())
+
+
+def _accuracy(plain: Any, data: FashionMnist) -> float:
+    answers = plain.predict_on_batch(scaled(data.validation_images))
     return float((answers.argmax(axis=1) == data.validation_labels).mean())

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from toolkit.errors import UsageError
 
-__all__ = ["OPTIMIZERS", "PRECISIONS", "RECIPES", "SCHEDULES", "Recipe", "TeacherRecipe"]
+__all__ = ["OPTIMIZERS", "PRECISIONS", "QUANTIZATIONS", "RECIPES", "SCHEDULES", "Recipe", "TeacherRecipe"]
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "cosine", "linear")
 PRECISIONS = ("float32", "mixed_bfloat16")
+QUANTIZATIONS = ("none", "int4")
 
 # What is taken where an optimizer is chosen without a rate; the notebook's, Keras' defaults, and the recipe's below.
 USUAL_RATES = {"sgd": 0.01, "adam": 1e-3, "adamw": 1e-3, "muon": 0.05}
@@ -110,6 +111,11 @@ class Recipe:
             probabilities.
         teacher_weight: the teachers' share of the loss; the rest is the label's.
         temperature: what logits are divided by before student and teacher are compared (Hinton et al. 2015).
+        quantization_aware: "none", or "int4": at the end the folded network is trained on with its weights rounded as
+            an int4 file's are, and these are saved. It learns from the teachers, or without from its own answers
+            before, with the share and the temperature above.
+        quantization_epochs: passes of that finish.
+        quantization_learning_rate: of the finish, Adam's, at its begin; a cosine takes it to zero.
     """
 
     name: str
@@ -139,6 +145,9 @@ class Recipe:
     teacher_files: tuple[str, ...] = ()
     teacher_weight: float = 0.5
     temperature: float = 2.0
+    quantization_aware: str = "none"
+    quantization_epochs: int = 10
+    quantization_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         decays = self.optimizer in ("adamw", "muon")
@@ -183,6 +192,24 @@ class Recipe:
             ),
             (0 < self.teacher_weight <= 1, "teacher_weight", self.teacher_weight, "a share above 0, up to 1"),
             (0 < self.temperature < math.inf, "temperature", self.temperature, "more than 0"),
+            (
+                self.quantization_aware in QUANTIZATIONS,
+                "quantization_aware",
+                self.quantization_aware,
+                f"one of {', '.join(QUANTIZATIONS)}",
+            ),
+            (
+                1 <= self.quantization_epochs <= MAX_EPOCHS,
+                "quantization_epochs",
+                self.quantization_epochs,
+                f"1 to {MAX_EPOCHS:,}",
+            ),
+            (
+                0 < self.quantization_learning_rate < math.inf,
+                "quantization_learning_rate",
+                self.quantization_learning_rate,
+                "more than 0",
+            ),
             (
                 not (self.distills and self.scale),
                 "scale",

@@ -9,8 +9,8 @@ from toolkit.report.history import RISE
 from toolkit.report.markup import Child, Html, paragraph, tag
 from toolkit.report.parts import Missing
 from toolkit.report.sections.common import figure, section, without
+from toolkit.report.words import epochs_of, percent
 from toolkit.report.words import figure as number
-from toolkit.report.words import percent
 
 if TYPE_CHECKING:
     from toolkit.artifact import TrainingRecord
@@ -46,7 +46,7 @@ def _record(record: TrainingRecord) -> str:
     name = record.recipe.get("name")
     recipe = f"Recipe {name}, seed {record.seed}" if name else f"Seed {record.seed}"
     return (
-        f"{recipe}: {record.epochs_run} epochs in {record.seconds:,.0f} s on {record.data}. The saved weights reach "
+        f"{recipe}: {epochs_of(record)} in {record.seconds:,.0f} s on {record.data}. The saved weights reach "
         f"{percent(record.train_accuracy)} on the training images (a running average over the epoch, with whatever "
         f"the recipe does to images and neurons while it trains) and {percent(record.validation_accuracy)} on the "
         "validation images."
@@ -56,13 +56,15 @@ def _record(record: TrainingRecord) -> str:
 def _verdict(facts: TrainingFacts) -> Child:
     least = facts.val_loss[facts.best_epoch - 1]
     said = f"The validation loss is least after epoch {facts.best_epoch}: {number(least)}. "
+    if facts.finish:
+        said = f"Of the {len(facts.epochs) - facts.finish} epochs before the weights were rounded: {said}"
     if facts.overfits_from is not None:
         return [
             said,
             tag("strong", "From there on the model overfits"),
             f": by the last epoch that loss rises by {percent(facts.rise, 1)}, while training goes on.",
         ]
-    if facts.best_epoch == len(facts.epochs):
+    if facts.best_epoch == len(facts.epochs) - facts.finish:
         return f"{said}That is the last one, so the model does not overfit yet."
     return (
         f"{said}By the last epoch it lies {percent(facts.rise)} higher; below {RISE:.0%} that counts as noise, not "
