@@ -82,7 +82,7 @@ def test_the_kernel_gives_the_logits_of_onnxruntime_bit_for_bit(tmp_path: Path, 
     assert np.array_equal(got, right)
     header = (tmp_path / "layers.h").read_text()
     line = next(line for line in header.splitlines() if "float scale_3" in line)
-    number = line.split()[-1].removesuffix("f;")
+    number = line.partition("{")[2].split(",")[0].removesuffix("f")
     next_one = np.nextafter(np.float32(float.fromhex(number)), np.float32(1))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -3,7 +3,7 @@
     python -m benchmarks.peers.convert.by_hand FOLDER
 
 writes ``layers.h`` and ``kernel.so``, and refuses a kernel whose logits are not onnxruntime's, bit for bit, on all test
-images. The file has to be what `toolkit export --quantize` makes of three dense layers with one scale a layer.
+images. The file has to be what `toolkit export --quantize` makes of three dense layers.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ LINE, SIDE = 64, 4
 
 
 class Layer(NamedTuple):
-    """One dense layer: int8 weights (neurons, inputs), int32 biases, and what a sum is multiplied with."""
+    """One dense layer: int8 weights (neurons, inputs), int32 biases, and what each neuron's sum is multiplied with."""
 
     weights: NDArray[np.int8]
     bias: NDArray[np.int32]
-    scale: np.float32
+    scales: NDArray[np.float32]
 
 
 def build(model: Path, folder: Path) -> Path:
@@ -78,18 +78,19 @@ def _layers(model: Path) -> list[Layer]:
     layers = []
     for node, then in zip(dense, [*quantized, None], strict=True):
         given, weights, bias = (maker[name].input for name in node.input)
-        if values[given[2]].any() or values[weights[2]].any() or values[weights[1]].size != 1:
-            raise ModelError(f"{node.name} of {model} has zero points or a scale a neuron; give the reference model")
-        scale = np.float32(values[given[1]]) * np.float32(values[weights[1]])
+        if values[given[2]].any() or values[weights[2]].any():
+            raise ModelError(f"{node.name} of {model} has zero points; give the reference model")
+        scales = np.float32(values[given[1]]) * values[weights[1]].reshape(-1).astype(np.float32)
         if then is not None:  # onnxruntime divides by the output's scale in float32 too
-            scale = np.float32(scale / np.float32(values[then.input[1]]))
-        layers.append(Layer(values[weights[0]].T, values[bias[0]], np.float32(scale)))
+            scales = scales / np.float32(values[then.input[1]])
+        neurons = values[weights[0]].shape[1]
+        layers.append(Layer(values[weights[0]].T, values[bias[0]], np.broadcast_to(scales, neurons)))
     return layers
 
 
 def _header(layers: list[Layer]) -> str:
     lines = [f"#define INPUTS {layers[0].weights.shape[1]}"]
-    for number, (weights, bias, scale) in enumerate(layers, 1):
+    for number, (weights, bias, scales) in enumerate(layers, 1):
         neurons, inputs = weights.shape
         rows, width = -(-neurons // SIDE) * SIDE, -(-inputs // LINE) * LINE
         padded = np.zeros((rows, width), np.int8)
@@ -98,7 +99,7 @@ def _header(layers: list[Layer]) -> str:
         biases[:neurons] = bias
         for name, value in (("NEURONS", neurons), ("ROWS", rows), ("WIDTH", width)):
             lines.append(f"#define {name}_{number} {value}")
-        lines.append(f"static const float scale_{number} = {float(scale).hex()}f;")
+        lines.append(f"static const float scale_{number}[] = {{{','.join(f'{float(v).hex()}f' for v in scales)}}};")
         lines.append(_array("int32_t", f"bias_{number}", biases))
         lines.append(_array("int8_t", f"weights_{number}", padded))
     return "\n".join(lines) + "\n"

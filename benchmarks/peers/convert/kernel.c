@@ -36,10 +36,10 @@ static inline __attribute__((always_inline)) void sums(const uint8_t *restrict x
     }
 }
 
-static inline __attribute__((always_inline)) void rounded(const int32_t *restrict from, float scale, int count,
+static inline __attribute__((always_inline)) void rounded(const int32_t *restrict from, const float *restrict scale, int count,
                                                           uint8_t *restrict to) {
     for (int i = 0; i < count; i++) {
-        float y = rintf((float)from[i] * scale);
+        float y = rintf((float)from[i] * scale[i]);
         to[i] = (uint8_t)(y < 0.0f ? 0.0f : y > 255.0f ? 255.0f : y);
     }
 }
@@ -53,7 +53,7 @@ static inline __attribute__((always_inline)) void run(const uint8_t *image, floa
     sums(first, weights_2, bias_2, WIDTH_2, ROWS_2, total);
     rounded(total, scale_2, NEURONS_2, second);
     sums(second, weights_3, bias_3, WIDTH_3, ROWS_3, total);
-    for (int i = 0; i < NEURONS_3; i++) logits[i] = (float)total[i] * scale_3;
+    for (int i = 0; i < NEURONS_3; i++) logits[i] = (float)total[i] * scale_3[i];
 }
 
 static inline int largest(const float *logits) {
