@@ -70,7 +70,7 @@ data: setup
 
 # About half an hour, most of it teachers. The committed artifact, the golden answers that tests hold the predictor against, and the figures that follow.
 reference: setup
-	$(BIN)/toolkit run --recipe best --c --output exported/fashion-mnist --cpu all
+	$(BIN)/toolkit run --recipe best --output exported/fashion-mnist --cpu all
 	$(BIN)/python -m tests.golden.make
 
 # About ten minutes, most of it a fresh clone with all its downloads.
