@@ -171,3 +171,9 @@ def test_any_name_becomes_one_that_c_takes(name: str, expected: str) -> None:
 
 def test_class_names_are_written_as_bytes() -> None:
     assert text('a "b" \\ é??') == '"a \\042b\\042 \\134 \\303\\251\\077\\077"'
+
+
+def test_a_name_of_anybodys_stays_in_its_comment(tmp_path: Path) -> None:
+    data, _ = int8_chain(tmp_path, (20, 8, 3))
+    _, source = write_files(data, tmp_path, "größe */ int x; \ud800\n#error")
+    assert Library(tmp_path, source).classify is not None

@@ -1,8 +1,11 @@
 """The ``toolkit`` command starts here, and so does ``python -m toolkit``."""
 
-import os
-import signal
-import sys
+try:  # Ctrl-C may come as early as this
+    import os
+    import signal
+    import sys
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 __all__ = ["main"]
 

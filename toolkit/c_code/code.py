@@ -9,7 +9,7 @@ import numpy as np
 
 from toolkit import __version__
 from toolkit.c_code.layout import ALIGNMENT, ROWS, number, up, wrapped
-from toolkit.c_code.names import text
+from toolkit.c_code.names import comment, text
 
 if TYPE_CHECKING:
     from toolkit.c_code.chain import Dense, Requantization
@@ -167,9 +167,7 @@ def code_text(layout: Layout) -> str:
     """The text of model.c for a chain."""
     chain = layout.chain
     parts = [
-        _PREAMBLE.substitute(
-            artifact=layout.artifact.replace("*/", ""), title=layout.title, version=__version__, alignment=ALIGNMENT
-        )
+        _PREAMBLE.substitute(artifact=layout.artifact, title=layout.title, version=__version__, alignment=ALIGNMENT)
     ]
     if chain.class_names:
         names = wrapped(text(name) for name in chain.class_names)
@@ -221,7 +219,7 @@ def _constants(layout: Layout, at: int) -> str:
     added = rows - layer.outputs
     return _WEIGHTS.substitute(
         number=at + 1,
-        layer=layer.name.replace("*/", ""),
+        layer=comment(layer.name),
         inputs=layer.inputs,
         outputs=layer.outputs,
         width=width,
@@ -277,7 +275,7 @@ def _layer(layout: Layout, at: int) -> str:
     each = f"multipliers_{at + 1}[i]" if len(layer.multipliers) > 1 else f"multiplier_{at + 1}"
     scaled = f"(float)scratch->sums[i] * {each}"
     summed = (
-        f"\n    /* Layer {at + 1}, {layer.name.replace('*/', '')}. */\n"
+        f"\n    /* Layer {at + 1}, {comment(layer.name)}. */\n"
         f"    dense(scratch->sums, scratch->{layout.buffer(at)}, weights_{at + 1}, bias_{at + 1}, "
         f"{up(layer.outputs, ROWS)}, {width});\n"
     )

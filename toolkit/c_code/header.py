@@ -82,7 +82,7 @@ def header_text(layout: Layout) -> str:
         declared = f"int {layout.name}_classify(const {layout.input_type} *{layout.input});"
         classify = f"\n/* {_DECISIONS[chain.task]} */\n{declared}\n"
     return _HEADER.substitute(
-        artifact=layout.artifact.replace("*/", ""),
+        artifact=layout.artifact,
         title=layout.title,
         version=__version__,
         name=layout.name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.c_code.names import identifier
+from toolkit.c_code.names import comment, identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,7 @@ class Layout:
     """
 
     def __init__(self, chain: Chain, artifact: str) -> None:
-        self.chain, self.artifact = chain, artifact
+        self.chain, self.artifact = chain, comment(artifact)
         self.name = identifier(artifact)
         self.upper = self.name.upper()
         self.input_type = _TYPES[chain.input_dtype]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["identifier", "text"]
+__all__ = ["comment", "identifier", "text"]
 
 # Keywords of C99 and C++17, which a name must not be.
 _KEYWORDS = frozenset(
@@ -29,9 +29,15 @@ def identifier(name: str) -> str:
     return found
 
 
+def comment(value: str) -> str:
+    """What of a text may stand in a comment: printable ASCII, and nothing that ends it."""
+    return "".join(char if 32 <= ord(char) < 127 else "?" for char in value).replace("*/", "*-")
+
+
 def text(value: str) -> str:
     """A C string literal of a text, in ASCII; bytes of UTF-8 outside it are written in octal."""
     escaped = "".join(
-        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in value.encode()
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
+        for byte in value.encode(errors="replace")
     )
     return f'"{escaped}"'

@@ -28,7 +28,6 @@ from toolkit.errors import ToolkitError, UsageError
 from toolkit.golden import SURE, dump, make_golden
 from toolkit.native import LIBRARY
 from toolkit.other_cpus import OtherCpus
-from toolkit.pipeline.c_files import build_native, write_c_files
 from toolkit.pipeline.material import Material, OwnData, RawInput
 from toolkit.pipeline.verifying import FailedGatesError, Reference, parity_text, verify_files
 from toolkit.publishing import staged_folder
@@ -193,6 +192,8 @@ def export_files(
                 consequence += f", and what failed could not be kept ({error})"
         raise FailedGatesError(report, consequence, "try it again with")
     if options.c or options.native:
+        from toolkit.pipeline.c_files import build_native, write_c_files
+
         write_c_files(staging, QUANTIZED["int8"], manifest.name, material.test, note)
         names = [*C_FILES]
         if options.native:
