@@ -68,7 +68,8 @@ $(READY): requirements.lock pyproject.toml
 data: setup
 	$(BIN)/toolkit data
 
-# About half an hour, most of it teachers. The committed artifact, the golden answers that tests hold the predictor against, and the figures that follow.
+# The committed artifact, the golden answers that tests hold the predictor against, and the figures that follow: about
+# half an hour, most of it teachers.
 reference: setup
 	$(BIN)/toolkit run --recipe best --output exported/fashion-mnist --cpu all
 	$(BIN)/python -m tests.golden.make

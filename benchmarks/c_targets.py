@@ -18,8 +18,9 @@ from pathlib import Path
 from toolkit.benchmarking.host import describe_host
 from toolkit.c_code.reading import read_chain
 from toolkit.c_code.source import write_source
-from toolkit.c_targets.check import check_code, expected_logits, ready
+from toolkit.c_targets.check import check_code, ready
 from toolkit.c_targets.table import choose
+from toolkit.conversion.logits import logits_of
 from toolkit.data import load
 from toolkit.publishing import write_atomic
 
@@ -33,7 +34,7 @@ def main() -> None:
     images = load(note=print).test_images
     data = (REFERENCE / NAME).read_bytes()
     source = write_source(read_chain(data), REFERENCE.name)
-    expected = expected_logits(data, NAME, {"image": images})
+    expected = logits_of(data, NAME, {"image": images})
     found = check_code(source.code, source.header, images, expected, ready(choose(["all"])), _told)
     report = {
         "format": 1,

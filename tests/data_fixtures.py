@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,17 @@ from toolkit.idx import pack
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def first_images(data: FashionMnist, train: int, validation: int = 500) -> FashionMnist:
+    """The first images of the training and validation parts, for runs of seconds."""
+    return dataclasses.replace(
+        data,
+        train_images=data.train_images[:train],
+        train_labels=data.train_labels[:train],
+        validation_images=data.validation_images[:validation],
+        validation_labels=data.validation_labels[:validation],
+    )
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,13 @@ from tests.c_chains import WARNINGS, int8_chain, runtime_answers, write_files
 from tests.c_tools import REQUIRED, ready_or_skip, tools_or_skip
 from tests.conftest import REFERENCE
 from toolkit.c_targets.building import build
-from toolkit.c_targets.check import check_code, expected_logits, ready
+from toolkit.c_targets.check import check_code, ready
 from toolkit.c_targets.edges import edge_rows
 from toolkit.c_targets.interface import read_interface
 from toolkit.c_targets.programs import answers_from, run_program, stored
 from toolkit.c_targets.table import TARGETS, Chosen, choose
 from toolkit.c_wasm.build import _OPTIONS
+from toolkit.conversion.logits import logits_of
 from toolkit.errors import MissingError, ModelError, UsageError
 from toolkit.progress import silent_step
 
@@ -115,14 +116,14 @@ def test_every_target_gives_the_files_bits_on_the_whole_test_set(
     name: str, reference: tuple[str, str], fashion_mnist: FashionMnist
 ) -> None:
     images = fashion_mnist.test_images
-    expected = expected_logits((REFERENCE / "model.int8.onnx").read_bytes(), "int8", {"image": images})
+    expected = logits_of((REFERENCE / "model.int8.onnx").read_bytes(), "int8", {"image": images})
     check = on(name, *reference, images, expected)
     assert (check.verdict, check.logits, check.logits_differ) == ("passed", 100_000, 0)
 
 
 def test_what_an_image_for_a_microcontroller_takes(reference: tuple[str, str], fashion_mnist: FashionMnist) -> None:
     images = fashion_mnist.test_images[:20]
-    expected = expected_logits((REFERENCE / "model.int8.onnx").read_bytes(), "int8", {"image": images})
+    expected = logits_of((REFERENCE / "model.int8.onnx").read_bytes(), "int8", {"image": images})
     check = on("cortex-m3", *reference, images, expected)
     found = check.footprint
     assert check.verdict == "passed"

@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.conftest import toolkit
+from tests.data_fixtures import first_images
 from tests.exporting import PIXEL_CLASSES, PIXELS, export_model
 from toolkit.conversion.quantize import INT4_BLOCK, quantize
 from toolkit.conversion.recipe import QuantizationRecipe
@@ -37,13 +38,7 @@ ROUNDED = Recipe(
 
 @pytest.fixture(scope="module")
 def few(fashion_mnist: FashionMnist) -> FashionMnist:
-    return dataclasses.replace(
-        fashion_mnist,
-        train_images=fashion_mnist.train_images[:4000],
-        train_labels=fashion_mnist.train_labels[:4000],
-        validation_images=fashion_mnist.validation_images[:500],
-        validation_labels=fashion_mnist.validation_labels[:500],
-    )
+    return first_images(fashion_mnist, 4000)
 
 
 def exported_in_int4(model: Any, folder: Path) -> Path:

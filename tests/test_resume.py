@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import toolkit
+from tests.data_fixtures import first_images
 from toolkit.errors import CorruptArtifactError, MissingError, StorageError, UsageError
 from toolkit.pipeline import TrainingPlan, run_folder_of, train_artifact
 from toolkit.progress import silent_note, silent_step
@@ -52,13 +53,7 @@ STOPPED = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def few(fashion_mnist: FashionMnist) -> FashionMnist:
-    return dataclasses.replace(
-        fashion_mnist,
-        train_images=fashion_mnist.train_images[:2500],
-        train_labels=fashion_mnist.train_labels[:2500],
-        validation_images=fashion_mnist.validation_images[:500],
-        validation_labels=fashion_mnist.validation_labels[:500],
-    )
+    return first_images(fashion_mnist, 2500)
 
 
 class PulledPlugError(Exception):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import toolkit
+from tests.data_fixtures import first_images
 from tests.fake_training import listener, settings
 from toolkit.errors import MissingError
 from toolkit.sweeping.sweep import SweepSettings, sweep
@@ -30,13 +31,7 @@ SMALL = Recipe(name="small", hidden=(16,), epochs=3, batch_size=256, optimizer="
 
 @pytest.fixture(scope="module")
 def few(fashion_mnist: FashionMnist) -> FashionMnist:
-    return dataclasses.replace(
-        fashion_mnist,
-        train_images=fashion_mnist.train_images[:2000],
-        train_labels=fashion_mnist.train_labels[:2000],
-        validation_images=fashion_mnist.validation_images[:500],
-        validation_labels=fashion_mnist.validation_labels[:500],
-    )
+    return first_images(fashion_mnist, 2000)
 
 
 def real(folder: Path, *spaces: str, **more: Any) -> SweepSettings:

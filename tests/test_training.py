@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.data_fixtures import first_images
 from toolkit.errors import DivergedError, MissingError, ModelError
 from toolkit.training.recipes import RECIPES, Recipe, TeacherRecipe
 
@@ -27,13 +28,7 @@ SMALL_TEACHER = TeacherRecipe(count=2, width=4, epochs=1, batch_size=128, precis
 @pytest.fixture(scope="module")
 def few(fashion_mnist: FashionMnist) -> FashionMnist:
     """The first images of each part, for runs of seconds."""
-    return dataclasses.replace(
-        fashion_mnist,
-        train_images=fashion_mnist.train_images[:4000],
-        train_labels=fashion_mnist.train_labels[:4000],
-        validation_images=fashion_mnist.validation_images[:500],
-        validation_labels=fashion_mnist.validation_labels[:500],
-    )
+    return first_images(fashion_mnist, 4000)
 
 
 def _train(recipe: Recipe, data: FashionMnist, folder: Path, seed: int = 1) -> tuple[list[np.ndarray], list[Epoch]]:

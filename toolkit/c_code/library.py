@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -135,6 +135,7 @@ _GOLDEN_ROWS = 8
 _SECONDS = 120
 
 
+@dataclass(frozen=True)
 class Built:
     """A library, and what must be known of it.
 
@@ -144,13 +145,13 @@ class Built:
         command: what was run, without the files.
         machine: for which it is, as ``uname -m`` says it.
         cpu_features: that its code may use, as /proc/cpuinfo calls them.
-        here: whether this machine is of that kind.
     """
 
-    def __init__(self, path: Path, compiler: str, command: str, machine: str, cpu_features: list[str]) -> None:
-        self.path, self.compiler, self.command = path, compiler, command
-        self.machine, self.cpu_features = machine, cpu_features
-        self.here = machine == platform.machine()
+    path: Path
+    compiler: str
+    command: str
+    machine: str
+    cpu_features: list[str]
 
 
 def wrapper_text(layout: Layout, rows: NDArray[Any]) -> str:

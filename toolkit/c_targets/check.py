@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from toolkit.progress import Note, Step
     from toolkit.verification.c_targets import CTargetCheck
 
-__all__ = ["Ready", "c_records", "check_c", "check_code", "check_origin", "expected_logits", "ready"]
-
-BATCH = 500
+__all__ = ["Ready", "c_records", "check_c", "check_code", "check_origin", "ready"]
 
 Ready = tuple["Target", "Toolchain | str"]
 """A target with its tools, or with the reason why it cannot be run on this system."""
@@ -89,6 +87,8 @@ def check_c(
     Raises:
         ModelError: the header is of another version, or the int8 file's logits cannot be read.
     """
+    from toolkit.conversion.logits import logits_of
+
     if not found:
         return None
     note(f"Running the C code: {', '.join(target.name for target, each in found if not isinstance(each, str))}")
@@ -97,7 +97,7 @@ def check_c(
     ((name, rows),) = inputs.items()
     edges = edge_rows(data, rows)
     rows = np.concatenate([rows, edges])
-    expected = expected_logits(data, int8, {name: rows})
+    expected = logits_of(data, int8, {name: rows})
     checks = check_code(code.decode("utf-8"), header, rows, expected, found, step)
     gates = [gate for check in checks for gate in check.gates]
     return CReport("model.c", hashlib.sha256(code).hexdigest(), int8, len(edges), checks, gates)
@@ -116,33 +116,6 @@ def c_records(report: CReport) -> list[CTargetRecord]:
             }
             rows.append(CTargetRecord(**{name: value for name, value in values.items() if name in known}))
     return rows
-
-
-def expected_logits(data: bytes, name: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """What an int8 file gives on this machine in front of a softmax or sigmoid: float32 (n, outputs).
-
-    Args:
-        data: its bytes.
-        name: for errors.
-        inputs: rows by input name.
-
-    Raises:
-        ModelError: it cannot be opened, or takes other rows.
-    """
-    import onnxruntime
-
-    from toolkit.conversion.logits import with_logits
-
-    copy = with_logits(data, name)
-    session = onnxruntime.InferenceSession(copy.data, providers=["CPUExecutionProvider"])
-    ((only, rows),) = inputs.items()
-    if [each.name for each in session.get_inputs()] != [only]:
-        raise ModelError(f"{name} does not take the input {only!r} alone; C code is written for one input")
-    fixed = session.get_inputs()[0].shape[0]
-    size = fixed if isinstance(fixed, int) else BATCH
-    filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, axis=0)])
-    parts = [session.run([copy.output], {only: filled[at : at + size]})[0] for at in range(0, len(filled), size)]
-    return np.concatenate(parts)[: len(rows)].reshape(len(rows), -1)
 
 
 def check_code(

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["WithLogits", "check_copy", "operators_as_run", "with_logits"]
+__all__ = ["WithLogits", "check_copy", "logits_of", "operators_as_run", "with_logits"]
 
 _ENDS = ("Softmax", "Sigmoid")
+_ROWS_OF_A_RUN = 500
 # What is the same on every CPU, bit by bit: sums of integers with constant scales, and moving or comparing values.
 # Everything else (sums of floats, exponentials, averages, sums of two scales) may round otherwise.
 _SAME_EVERYWHERE = {
@@ -90,6 +92,31 @@ def with_logits(data: bytes, name: str) -> WithLogits:
     exact = not computed and set(operators_as_run(data, name) - ends) <= _SAME_EVERYWHERE
     whole = data if len(given) == len(outputs) else model.SerializeToString()
     return WithLogits(whole, inner, computed, exact)
+
+
+def logits_of(data: bytes, name: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """What an int8 file of one input gives on this machine in front of a softmax or sigmoid: float32 (n, outputs).
+
+    Args:
+        data: its bytes.
+        name: for errors.
+        inputs: rows (n, ...) by input name.
+
+    Raises:
+        ModelError: it cannot be opened, or takes other rows.
+    """
+    import onnxruntime
+
+    copy = with_logits(data, name)
+    session = onnxruntime.InferenceSession(copy.data, providers=["CPUExecutionProvider"])
+    ((only, rows),) = inputs.items()
+    if [each.name for each in session.get_inputs()] != [only]:
+        raise ModelError(f"{name} does not take the input {only!r} alone; C code is written for one input")
+    fixed = session.get_inputs()[0].shape[0]
+    size = fixed if isinstance(fixed, int) else _ROWS_OF_A_RUN
+    filled = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, axis=0)])
+    parts = [session.run([copy.output], {only: filled[at : at + size]})[0] for at in range(0, len(filled), size)]
+    return np.concatenate(parts)[: len(rows)].reshape(len(rows), -1)
 
 
 def check_copy(name: str, own: Mapping[str, NDArray[Any]], copied: Mapping[str, NDArray[Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from toolkit.errors import ModelError
 from toolkit.native import LIBRARY, misfit, native_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -41,11 +40,13 @@ def write_c_files(folder: Path, int8: str, name: str, rows: Rows, note: Note) ->
     Raises:
         ModelError: the file is no chain of dense layers, or its answers differ from the integers'.
     """
+    from toolkit.conversion.logits import logits_of
+
     note("Writing C")
     data = (folder / int8).read_bytes()
     chain = read_chain(data)
     (given,) = rows.inputs.values()
-    _compare(run(chain, given), _answers(data, int8, rows.inputs), "the integers of the C code", int8)
+    _compare(run(chain, given), logits_of(data, int8, rows.inputs), "the integers of the C code", int8)
     source = write_source(chain, name)
     note(
         f"    {source.name}_{source.answer}: {source.flash_bytes:,} bytes of constants, {source.ram_bytes:,} of memory "
@@ -71,16 +72,19 @@ def build_native(folder: Path, int8: str, name: str, rows: Rows, cc: str | None,
         MissingError, UsageError: the compiler is missing or fails.
         ModelError: the library's answers differ.
     """
+    from toolkit.conversion.logits import logits_of
+
     data = (folder / int8).read_bytes()
+    chain = read_chain(data)
     (given,) = rows.inputs.values()
-    built = build_library(read_chain(data), name, folder, folder / LIBRARY, given, cc)
+    built = build_library(chain, name, folder, folder / LIBRARY, given, cc)
     note(f"Compiled {LIBRARY}: {built.command}, {built.compiler}, {built.path.stat().st_size:,} bytes")
     record = NativeRecord(built.compiler, built.command, built.machine, built.cpu_features, 0)
     if reason := misfit(dataclasses.asdict(record)):
         note(f"    it is not run here: {reason}")
         return record
-    found = native_logits(str(built.path), given, read_chain(data).outputs)
-    _compare(found, _answers(data, int8, rows.inputs), f"{LIBRARY} ({built.command})", int8)
+    found = native_logits(str(built.path), given, chain.outputs)
+    _compare(found, logits_of(data, int8, rows.inputs), f"{LIBRARY} ({built.command})", int8)
     note(f"    it gives the bits of {int8} on all {rows.count:,} rows")
     return dataclasses.replace(record, rows=rows.count)
 
@@ -93,15 +97,3 @@ def _compare(own: NDArray[np.float32], runtime: NDArray[np.float32], what: str, 
             f"{what} differs from {int8} on {differing:,} of {len(own):,} rows, by up to {largest:.3g}; this is a bug, "
             "please report this model (export without --c and --native meanwhile)"
         )
-
-
-def _answers(data: bytes, int8: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """What the runtime gives before a softmax or sigmoid at the end, (n, outputs)."""
-    import onnxruntime
-
-    from toolkit.conversion.logits import with_logits
-
-    copy = with_logits(data, int8)
-    session = onnxruntime.InferenceSession(copy.data, providers=["CPUExecutionProvider"])
-    found: NDArray[np.float32] = session.run([copy.output], dict(inputs))[0]
-    return found.reshape(len(found), -1)

@@ -142,7 +142,12 @@ def find_live(
         pictures = np.zeros((0, *shape), np.uint8)
     else:
         pictures = next(iter(known.inputs.values()))[which].reshape(-1, *shape)
-    logits = _logits(data, chain, pictures)
+    logits = np.zeros((0, chain.outputs), np.float32)
+    if len(pictures):
+        from toolkit.conversion.logits import logits_of
+
+        shaped = pictures.reshape(len(pictures), *chain.input_shape)
+        logits = logits_of(data, _INT8, {manifest.inputs[0].name: shaped})
     said = _labels(chain, logits)
     titles = () if known is None else tuple(_row(known, row, said[at]) for at, row in enumerate(which))
     names = chain.class_names or tuple(manifest.class_names or ())
@@ -266,17 +271,3 @@ def _labels(chain: Chain, logits: NDArray[np.float32]) -> list[int]:
 def _row(known: KnownRows, row: int, said: int) -> LiveRow:
     label = None if known.labels is None else int(known.labels[row])
     return LiveRow(row, known.title(row), label, None if label is None else said == label)
-
-
-def _logits(data: bytes, chain: Chain, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the file's own runtime computes in front of a softmax or sigmoid."""
-    import onnxruntime
-
-    from toolkit.conversion.logits import with_logits
-
-    copy = with_logits(data, _INT8)
-    session = onnxruntime.InferenceSession(copy.data, providers=["CPUExecutionProvider"])
-    shaped = pictures.reshape(len(pictures), *chain.input_shape)
-    (name,) = (given.name for given in session.get_inputs())
-    found = [session.run([copy.output], {name: shaped[at : at + 1]})[0].reshape(-1) for at in range(len(shaped))]
-    return np.array(found, np.float32).reshape(len(found), chain.outputs)

@@ -158,7 +158,9 @@ def train(
         seconds=seconds,
         teacher_seconds=taught.seconds if taught else 0.0,
         train_accuracy=kept["accuracy"],
-        validation_accuracy=_accuracy(plain, data) if rounding else accurate,
+        validation_accuracy=_accuracy(plain.predict_on_batch(scaled(data.validation_images)), data)
+        if rounding
+        else accurate,
         validation_loss=kept["val_loss"],
         best_validation_accuracy=round(max(row["val_accuracy"] for row in rows), 6),
         teacher_accuracy=taught.accuracy if taught else None,
@@ -187,17 +189,20 @@ def _validated(plain: Any, trained: Any, data: FashionMnist) -> float:
     Raises:
         ModelError: folding changed a probability by more than rounding does.
     """
-    images = scaled(data.validation_images)
-    answers = plain.predict_on_batch(images)
-    before = import_tensorflow().nn.softmax(trained.predict_on_batch(images)).numpy()
+    answers = _answers(plain, data)
+    before = import_tensorflow().nn.softmax(_answers(trained, data)).numpy()
     if not (difference := float(np.abs(answers - before).max())) <= FOLDING_TOLERANCE:
         raise ModelError(
             f"folding the normalizations into the weights changed a probability by {difference:.2g}, expected at most "
             f"{FOLDING_TOLERANCE:g}; train with batch_norm=false and standardize=false"
         )
-    return float((answers.argmax(axis=1) == data.validation_labels).mean())
+    return _accuracy(answers, data)
 
 
-def _accuracy(plain: Any, data: FashionMnist) -> float:
-    answers = plain.predict_on_batch(scaled(data.validation_images))
+def _answers(model: Any, data: FashionMnist) -> Any:
+    """What a model gives for the validation images, (5000, 10)."""
+    return model.predict_on_batch(scaled(data.validation_images))
+
+
+def _accuracy(answers: Any, data: FashionMnist) -> float:
     return float((answers.argmax(axis=1) == data.validation_labels).mean())

@@ -36,8 +36,8 @@ static inline __attribute__((always_inline)) void sums(const uint8_t *restrict x
     }
 }
 
-static inline __attribute__((always_inline)) void rounded(const int32_t *restrict from, const float *restrict scale, int count,
-                                                          uint8_t *restrict to) {
+static inline __attribute__((always_inline)) void rounded(const int32_t *restrict from, const float *restrict scale,
+                                                          int count, uint8_t *restrict to) {
     for (int i = 0; i < count; i++) {
         float y = rintf((float)from[i] * scale[i]);
         to[i] = (uint8_t)(y < 0.0f ? 0.0f : y > 255.0f ? 255.0f : y);
