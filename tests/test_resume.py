@@ -40,6 +40,7 @@ MUON = Recipe(
 TAUGHT = dataclasses.replace(
     MUON,
     name="taught",
+    precision="mixed_bfloat16",
     weight_average=0.0,
     dropout=0.1,
     teacher=TeacherRecipe(count=2, width=4, epochs=1, batch_size=256, precision="float32"),
@@ -220,6 +221,16 @@ def test_other_images_are_refused(pulled: Path, few: FashionMnist) -> None:
     other = dataclasses.replace(few, train_labels=(few.train_labels + 1) % 10)
     with pytest.raises(UsageError, match="begun with training images"):
         run(pulled, MUON, other, resume=True)
+
+
+def test_a_cpu_that_multiplies_otherwise_is_refused(
+    pulled: Path, few: FashionMnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolkit.training import precision
+
+    monkeypatch.setattr(precision, "policy_of", lambda _: "another")
+    with pytest.raises(UsageError, match="begun with precision on this CPU 'float32'"):
+        run(pulled, MUON, few, resume=True)
 
 
 def test_a_damaged_checkpoint_is_refused(pulled: Path, few: FashionMnist) -> None:

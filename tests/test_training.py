@@ -162,6 +162,59 @@ def test_what_is_folded_computes_the_same(few: FashionMnist) -> None:
     assert np.allclose(plain(images).numpy(), expected, atol=2e-6)
 
 
+def test_bfloat16_trains_and_float32_is_saved(few: FashionMnist, tmp_path: Path) -> None:
+    from toolkit.keras_model import load_keras
+    from toolkit.training.fit import train
+    from toolkit.training.inputs import scaled
+
+    recipe = DEFAULT.override(epochs=6, batch_size=256, precision="mixed_bfloat16")
+    result = train(recipe, few, 1, tmp_path, lambda _: None)
+    assert result.precision == "mixed_bfloat16"
+    saved = load_keras(tmp_path / "model.keras")
+    assert {layer.dtype_policy.name for layer in saved.layers} == {"float32"}
+    answers = np.asarray(saved(scaled(few.validation_images)))
+    right = answers.argmax(axis=1) == few.validation_labels
+    assert result.validation_accuracy == right.mean() > 0.75
+    of_label = answers[np.arange(len(answers)), few.validation_labels]
+    assert math.isclose(result.validation_loss, -np.log(of_label).mean(), rel_tol=1e-5)
+    weights, _ = _train(dataclasses.replace(recipe, precision="float32"), few, tmp_path / "float32")
+    assert not np.array_equal(weights[0], result.model.get_weights()[0])  # it was no float32 by another name
+
+
+def test_muon_orthogonalizes_in_bfloat16_as_keras_does_in_float32() -> None:
+    import keras
+
+    from toolkit.training.optimizers import optimizer_of
+
+    steps = 7
+    half = optimizer_of(DEFAULT.override(precision="mixed_bfloat16"), 1)
+    plain = optimizer_of(DEFAULT.override(precision="float32"), 1)
+    assert type(plain) is keras.optimizers.Muon
+    for shape in ((300, 100), (30, 200)):
+        matrix = keras.ops.convert_to_tensor(np.random.default_rng(1).normal(size=shape).astype(np.float32))
+        found, exact = (np.asarray(one.zeropower_via_newtonschulz5(matrix, steps)) for one in (half, plain))
+        assert found.dtype == np.float32
+        assert found.shape == shape
+        # The polynomial takes singular values to about 0.7 to 1.2 (Jordan et al. 2024); bfloat16 has eight bits.
+        values = np.linalg.svd(found, compute_uv=False)
+        assert 0.6 < values.min() <= values.max() < 1.3
+        assert np.linalg.norm(found - exact) < 0.1 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(
+    ("features", "policy"), [({"avx2", "amx_bf16"}, "mixed_bfloat16"), ({"avx2"}, "float32"), (set(), "float32")]
+)
+def test_auto_takes_bfloat16_where_the_cpu_multiplies_it(
+    features: set[str], policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolkit.training import precision
+
+    monkeypatch.setattr(precision, "cpu_features", lambda: features)
+    assert precision.policy_of("auto") == policy
+    assert precision.policy_of("float32") == "float32"
+    assert precision.policy_of("mixed_bfloat16") == "mixed_bfloat16"
+
+
 def test_a_student_learns_from_its_teachers(few: FashionMnist, tmp_path: Path) -> None:
     from toolkit.training.fit import train
 

@@ -193,8 +193,8 @@ class TrainingRecord:
         seed: of the model that was taken.
         data: the images, in a phrase.
         epochs_run, seconds, train_accuracy, validation_accuracy, validation_loss, teacher_seconds,
-            best_validation_accuracy, teacher_accuracy, quantization_epochs, float_validation_accuracy: see
-            `toolkit.training.fit.TrainingResult`; what an earlier version did not know is None, or 0.
+            best_validation_accuracy, teacher_accuracy, quantization_epochs, float_validation_accuracy, precision:
+            see `toolkit.training.fit.TrainingResult`; what an earlier version did not know is None, or 0.
         seeds: every training, if there were several.
     """
 
@@ -211,6 +211,7 @@ class TrainingRecord:
     teacher_accuracy: float | None = None
     quantization_epochs: int = 0
     float_validation_accuracy: float | None = None
+    precision: str | None = None
     seeds: list[SeedRecord] = field(default_factory=list)
 
 

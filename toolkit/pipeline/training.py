@@ -113,10 +113,16 @@ def _seed(
 ) -> tuple[Path, TrainingRecord]:
     """One seed's result: the folder of its files, and its record."""
     from toolkit.training.fit import train
+    from toolkit.training.precision import policy_of
     from toolkit.training.recipe_files import recipe_to_json
     from toolkit.training.run_folder import RunFolder
 
-    identity = {"recipe": recipe_to_json(plan.recipe), "seed": seed, "training images": digest}
+    identity = {
+        "recipe": recipe_to_json(plan.recipe),
+        "seed": seed,
+        "training images": digest,
+        "precision on this CPU": policy_of(plan.recipe.precision),
+    }
     run = RunFolder(folder, identity, resume=plan.resume and folder.is_dir())
     if (done := run.find(RESULT)) is None:
         working = folder / "working-result"

@@ -23,6 +23,7 @@ from toolkit.training.loop import run_epochs, steps_at_once, usual_callbacks
 from toolkit.training.losses import accuracy, distillation, label_loss
 from toolkit.training.model import build_mlp, fold
 from toolkit.training.optimizers import optimizer_of
+from toolkit.training.precision import policy_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,11 +51,12 @@ class TrainingResult:
         teacher_seconds: wall time of the teachers alone.
         train_accuracy: Keras' running average over the epoch whose weights were kept.
         validation_accuracy: on the 5,000 validation images, 0 to 1.
-        validation_loss: sparse categorical cross-entropy there.
+        validation_loss: cross-entropy there.
         best_validation_accuracy: of all epochs before a finish; no choice was made by it unless training stopped early.
         teacher_accuracy: of the teachers' mean on the validation images; None without teachers.
         quantization_epochs: of the finish with weights rounded to 4 bits; 0 without one.
         float_validation_accuracy: of the network before the finish; None without one.
+        precision: Keras' policy that the recipe's precision came to on this CPU.
     """
 
     model: Any
@@ -68,6 +70,7 @@ class TrainingResult:
     teacher_accuracy: float | None
     quantization_epochs: int = 0
     float_validation_accuracy: float | None = None
+    precision: str = "float32"
 
 
 def train(
@@ -113,9 +116,11 @@ def train(
     # What was done before an interruption counts as it did then.
     before = (done.seconds or (taught.seconds if taught else 0.0)) - (clock() - start)
 
+    policy = policy_of(recipe.precision)
     keras.utils.set_random_seed(seed)
     pixels = data.train_images.reshape(-1)
-    model = build_mlp(recipe, float(pixels.mean()) / 255, float(pixels.std()) / 255)
+    standard = float(pixels.mean()) / 255, float(pixels.std()) / 255
+    model = build_mlp(recipe, *standard, policy)
     inputs = Inputs(data.train_images, data.train_labels, taught.soft if taught else None)
     steps = steps_in(inputs, recipe.batch_size, whole=recipe.batch_norm)
     model.compile(
@@ -144,11 +149,14 @@ def train(
     rows = read_history(folder / HISTORY)
     check_finite(rows[-1], len(rows), recipe.learning_rate)
     plain = fold(model, recipe)
-    accurate, kept = _validated(plain, model, data), rows[stopper.best_epoch if stopper else -1]
-    rounding = recipe.quantization_aware != "none"
+    exact = build_mlp(recipe, *standard)  # the same network, all in float32
+    exact.set_weights(model.get_weights())
+    (accurate, loss), kept = _validated(plain, exact, data), rows[stopper.best_epoch if stopper else -1]
+    before_finish, rounding = accurate, recipe.quantization_aware != "none"
     if rounding:
         plain = finish(plain, recipe, inputs, data, seed, folder / HISTORY, on_epoch)
         kept = read_history(folder / HISTORY)[-1]
+        accurate, loss = _judged(_answers(plain, data), data)
     seconds = before + clock() - start
     # Saved without the optimizer: its state is twice the weights and serves no one who deploys.
     plain.save(folder / KERAS)
@@ -158,14 +166,13 @@ def train(
         seconds=seconds,
         teacher_seconds=taught.seconds if taught else 0.0,
         train_accuracy=kept["accuracy"],
-        validation_accuracy=_accuracy(plain.predict_on_batch(scaled(data.validation_images)), data)
-        if rounding
-        else accurate,
-        validation_loss=kept["val_loss"],
+        validation_accuracy=accurate,
+        validation_loss=loss,
         best_validation_accuracy=round(max(row["val_accuracy"] for row in rows), 6),
         teacher_accuracy=taught.accuracy if taught else None,
         quantization_epochs=recipe.quantization_epochs if rounding else 0,
-        float_validation_accuracy=accurate if rounding else None,
+        float_validation_accuracy=before_finish if rounding else None,
+        precision=policy,
     )
 
 
@@ -183,8 +190,8 @@ def _callbacks(recipe: Recipe, history: Path, on_epoch: OnEpoch) -> tuple[list[A
     return [*found, stopper], stopper
 
 
-def _validated(plain: Any, trained: Any, data: FashionMnist) -> float:
-    """The accuracy of the plain network on the validation images, which must answer as the trained one does.
+def _validated(plain: Any, trained: Any, data: FashionMnist) -> tuple[float, float]:
+    """The plain network's accuracy and loss on the validation images, where it must answer as the trained one does.
 
     Raises:
         ModelError: folding changed a probability by more than rounding does.
@@ -196,7 +203,7 @@ def _validated(plain: Any, trained: Any, data: FashionMnist) -> float:
             f"folding the normalizations into the weights changed a probability by {difference:.2g}, expected at most "
             f"{FOLDING_TOLERANCE:g}; train with batch_norm=false and standardize=false"
         )
-    return _accuracy(answers, data)
+    return _judged(answers, data)
 
 
 def _answers(model: Any, data: FashionMnist) -> Any:
@@ -204,5 +211,8 @@ def _answers(model: Any, data: FashionMnist) -> Any:
     return model.predict_on_batch(scaled(data.validation_images))
 
 
-def _accuracy(answers: Any, data: FashionMnist) -> float:
-    return float((answers.argmax(axis=1) == data.validation_labels).mean())
+def _judged(answers: Any, data: FashionMnist) -> tuple[float, float]:
+    """Accuracy and mean cross-entropy of probabilities (5000, 10)."""
+    of_label = answers[np.arange(len(answers)), data.validation_labels].astype(np.float64)
+    accurate = float((answers.argmax(axis=1) == data.validation_labels).mean())
+    return accurate, float(-np.log(np.maximum(of_label, 1e-7)).mean())  # bounded as Keras does

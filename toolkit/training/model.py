@@ -34,14 +34,17 @@ def build_plain(hidden: tuple[int, ...]) -> Any:
     return keras.Sequential(stack, name="mlp")
 
 
-def build_mlp(recipe: Recipe, mean: float, deviation: float) -> Any:
+def build_mlp(recipe: Recipe, mean: float, deviation: float, policy: str = "float32") -> Any:
     """The network that is trained: the saved one with what the recipe puts between its layers, and logits at the end.
 
     Args:
         recipe: structure and regularization.
         mean: of the training images' pixels divided by 255; for a recipe that standardizes.
         deviation: likewise, the standard deviation.
+        policy: Keras' dtype policy of the hidden layers' products; all else is float32.
     """
+    from toolkit.training.fused_norm import FusedNormalization  # a class of Keras', which is imported with it
+
     keras = import_keras()
     layers = keras.layers
     penalty = keras.regularizers.L2(recipe.l2) if recipe.l2 else None
@@ -51,10 +54,16 @@ def build_mlp(recipe: Recipe, mean: float, deviation: float) -> Any:
     for number, size in enumerate(recipe.hidden, start=1):
         # The normalization that follows has a shift of its own.
         stack.append(
-            layers.Dense(size, use_bias=not recipe.batch_norm, kernel_regularizer=penalty, name=f"hidden_{number}")
+            layers.Dense(
+                size,
+                use_bias=not recipe.batch_norm,
+                kernel_regularizer=penalty,
+                dtype=policy,
+                name=f"hidden_{number}",
+            )
         )
         if recipe.batch_norm:
-            stack.append(layers.BatchNormalization(momentum=0.9, name=f"norm_{number}"))
+            stack.append(FusedNormalization(momentum=0.9, name=f"norm_{number}"))
         stack.append(layers.ReLU(name=f"relu_{number}"))
         if recipe.dropout:
             stack.append(layers.Dropout(recipe.dropout, name=f"dropout_{number}"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from toolkit.keras_model import import_keras
+from toolkit.keras_model import import_keras, import_tensorflow
+from toolkit.training.precision import policy_of
 
 if TYPE_CHECKING:
     from toolkit.training.recipes import Recipe
@@ -30,7 +31,7 @@ def optimizer_of(recipe: Recipe, steps_per_epoch: int) -> Any:
         return keras.optimizers.Adam(rate, **average)
     if recipe.optimizer == "adamw":
         return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **average)
-    return keras.optimizers.Muon(
+    return _muon(policy_of(recipe.precision) != "float32")(
         rate,
         weight_decay=recipe.weight_decay,
         adam_weight_decay=None,
@@ -49,3 +50,25 @@ def cosine(highest: float, warmup_steps: int, steps: int) -> Any:
     if not warmup_steps:
         return schedule(highest, steps)
     return schedule(0.0, steps - warmup_steps, warmup_target=highest, warmup_steps=warmup_steps)
+
+
+def _muon(half: bool) -> Any:
+    """Keras' Muon, which orthogonalizes in bfloat16 if that is asked, as Jordan et al. do."""
+    plain: Any = import_keras().optimizers.Muon
+    if not half:
+        return plain
+    tf = import_tensorflow()
+
+    class Muon(plain):  # type: ignore[misc]  # Keras has no types
+        def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+            """The same iterations as Keras', from a matrix (m, n) that is scaled in float32."""
+            tall = x.shape[0] > x.shape[1]
+            x = tf.cast(x / (tf.norm(x) + 1e-7), tf.bfloat16)
+            x = tf.transpose(x) if tall else x
+            a, b, c = (tf.constant(value, tf.bfloat16) for value in (self.muon_a, self.muon_b, self.muon_c))
+            for _ in range(steps):
+                gram = tf.matmul(x, x, transpose_b=True)
+                x = a * x + tf.matmul(b * gram + c * tf.matmul(gram, gram), x)
+            return tf.cast(tf.transpose(x) if tall else x, tf.float32)
+
+    return Muon

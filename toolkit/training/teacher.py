@@ -13,6 +13,7 @@ from toolkit.training.history import Epoch, OnEpoch, check_finite
 from toolkit.training.inputs import VALIDATION_BATCH, Inputs, steps_in, training_batches, validation_rows
 from toolkit.training.losses import accuracy, label_loss
 from toolkit.training.optimizers import cosine
+from toolkit.training.precision import policy_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ def build_teacher(recipe: TeacherRecipe, normalization: Any = None) -> Any:
     """
     keras = import_keras()
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
+    keras.config.set_dtype_policy(policy_of(recipe.precision))
     try:
         return _network(recipe, normalization or keras.layers.BatchNormalization)
     finally:
