@@ -19,7 +19,7 @@ from benchmarks.device.__main__ import native_targets
 from benchmarks.device.common import LEAST, LITERT, NATIVE, NUMPY
 from benchmarks.device.page import device_page, summary
 from benchmarks.device.workers import Spec, Worker
-from benchmarks.readme import _table as table
+from benchmarks.readme_blocks.shared import table
 from tests.conftest import REFERENCE, ROOT
 from toolkit.errors import ToolkitError
 

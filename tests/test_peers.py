@@ -26,7 +26,7 @@ from benchmarks.peers.measure import Contestant, Plan, Trial
 from benchmarks.peers.page import plots, results_page, summary
 from benchmarks.peers.reasons import FIGURES, better, reason
 from benchmarks.peers.targets import TARGETS, judged
-from benchmarks.readme import _table as table
+from benchmarks.readme_blocks.shared import table
 from benchmarks.shared.asking import Asked
 from benchmarks.shared.environments import LOCKS, locked
 from benchmarks.shared.native import native_artifact
