@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -93,6 +94,22 @@ def trained(whole_run: tuple[Path, Finished]) -> Path:
     """A verified artifact (two epochs); tests that change it copy it first."""
     folder, finished = whole_run
     assert finished.code == 0, finished.err
+    return folder
+
+
+NAME_IN_C = "second-model"
+"""Of the artifact `in_c`; in C no name can be like that."""
+
+
+@pytest.fixture(scope="session")
+def in_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference artifact with its model in C and compiled for this CPU; tests that change it copy it first."""
+    folder = tmp_path_factory.mktemp("c") / NAME_IN_C
+    shutil.copytree(REFERENCE, folder)
+    done = toolkit("export", folder, "--quantize", "--c", "--native")
+    assert done.code == 0, done.err
+    assert "give the bits of model.int8.onnx on all 10,000 rows" in done.err
+    assert "it gives the bits of model.int8.onnx on all 10,000 rows" in done.err
     return folder
 
 

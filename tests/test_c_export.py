@@ -22,28 +22,17 @@ def damage(path: Path) -> None:
     path.write_text(path.read_text() + "/* more */\n")
 
 
-@pytest.fixture(scope="module")
-def in_c(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An artifact with its model in C, whose name is none in C."""
-    folder = tmp_path_factory.mktemp("c") / "2nd model"
-    shutil.copytree(trained, folder)
-    done = toolkit("export", folder, "--quantize", "--c")
-    assert done.code == 0, done.err
-    assert "give the bits of model.int8.onnx on all 10,000 rows" in done.err
-    return folder
-
-
 def test_the_files_are_there_with_their_hashes_and_compile(in_c: Path, tmp_path: Path) -> None:
     manifest = json.loads((in_c / "manifest.json").read_text())
     assert {name for name, record in manifest["files"].items() if record["kind"] == "c"} == FILES
     assert (
-        f'MODEL_2ND_MODEL_SOURCE_SHA256 "{manifest["files"]["model.int8.onnx"]["sha256"]}"'
+        f'SECOND_MODEL_SOURCE_SHA256 "{manifest["files"]["model.int8.onnx"]["sha256"]}"'
         in (in_c / "model.h").read_text()
     )
     for name in FILES:
         shutil.copyfile(in_c / name, tmp_path / name)
     subprocess.run(["make", "-s", "-f", "model.mk"], cwd=tmp_path, check=True)
-    assert (tmp_path / "model_2nd_model").exists()
+    assert (tmp_path / "second_model").exists()
 
 
 def test_an_export_without_it_takes_the_files_away(in_c: Path, tmp_path: Path) -> None:
@@ -124,11 +113,8 @@ def test_an_autoencoder_has_values(tmp_path: Path) -> None:
     assert "classify" not in header
 
 
-def test_a_bundle_takes_the_compiled_model_along(trained: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "compiled"
-    shutil.copytree(trained, folder)
-    assert toolkit("export", folder, "--quantize", "--native").code == 0
-    done = toolkit("bundle", folder, "-o", tmp_path / "device", "--native", "--wheel")
+def test_a_bundle_takes_the_compiled_model_along(in_c: Path, tmp_path: Path) -> None:
+    done = toolkit("bundle", in_c, "-o", tmp_path / "device", "--native", "--wheel")
     assert done.code == 0, done.err
     assert toolkit("verify-bundle", tmp_path / "device").code == 0
     assert 'backend="auto"' in (tmp_path / "device" / "README.md").read_text()
@@ -144,6 +130,6 @@ def test_a_bundle_takes_the_compiled_model_along(trained: Path, tmp_path: Path) 
         [sys.executable, "-I", "-c", lines], cwd=tmp_path / "device", capture_output=True, text=True, check=True
     )
     assert said.stdout == "int False False\n"
-    refused = toolkit("bundle", folder, "-o", tmp_path / "other", "--native", "--target", OTHER)
+    refused = toolkit("bundle", in_c, "-o", tmp_path / "other", "--native", "--target", OTHER)
     assert refused.code == 2
     assert "export with --cc and a compiler for that" in refused.error_line

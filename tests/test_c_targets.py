@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import pytest
 from tests.c_chains import WARNINGS, int8_chain, runtime_answers, write_files
 from tests.c_tools import REQUIRED, ready_or_skip, tools_or_skip
 from tests.conftest import REFERENCE
+from toolkit.c_targets import instructions
 from toolkit.c_targets.building import build
 from toolkit.c_targets.check import check_code, ready
 from toolkit.c_targets.edges import edge_rows
@@ -95,6 +98,8 @@ def test_a_target_gives_the_files_bits(name: str, chain: tuple[str, str, Any, An
     assert (check.verdict, check.reason) == ("passed", None)
     assert (check.rows, check.unanswered, check.logits_differ) == (len(rows), 0, 0)
     assert check.logits == expected.size
+    decides = "_classify(" in header and not name.startswith("wasm")
+    assert (check.labels, check.labels_differ) == (len(rows) if decides else 0, 0)
     assert check.made.compile_seconds is not None
     assert check.made.text is not None
     assert check.made.text > 1000
@@ -107,7 +112,34 @@ def test_a_target_shows_a_weight_that_is_another(name: str, chain: tuple[str, st
     assert check.verdict == "failed"
     assert check.logits_differ > 0
     assert check.logits_max_abs > 0
-    assert [gate.passed for gate in check.gates] == [True, False]
+    assert check.labels_differ == 0  # they are the largest of what this code gives
+    assert [gate.passed for gate in check.gates][:2] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["gcc-O2", "s390x", "cortex-m0"])
+def test_a_target_shows_a_label_that_is_not_the_largest_logits(
+    name: str, reference: tuple[str, str], fashion_mnist: FashionMnist
+) -> None:
+    code, header = reference
+    images = fashion_mnist.test_images[:40]
+    expected = logits_of((REFERENCE / "model.int8.onnx").read_bytes(), "int8", {"image": images})
+    before = "if (logits[i] > logits[best])"
+    assert before in code
+    check = on(name, code.replace(before, "if (logits[i] < logits[best])"), header, images, expected)
+    assert (check.verdict, check.logits_differ, check.labels, check.labels_differ) == ("failed", 0, 40, 40)
+    assert [gate.passed for gate in check.gates] == [True, True, False]
+
+
+def test_one_answer_is_yes_or_no(tmp_path: Path) -> None:
+    data, rows = int8_chain(tmp_path, (50, 30, 1), end="Sigmoid", task="binary")
+    _, source = write_files(data, tmp_path)
+    code, expected = source.code, runtime_answers(data, rows)
+    check = on("gcc-O2", code, source.header, rows, expected)
+    assert (check.verdict, check.labels, check.labels_differ) == ("passed", len(rows), 0)
+    before = "return logits[0] > 0.0f;"
+    assert before in code
+    check = on("gcc-O2", code.replace(before, "return logits[0] <= 0.0f;"), source.header, rows, expected)
+    assert (check.verdict, check.labels_differ) == ("failed", len(rows))
 
 
 @pytest.mark.slow
@@ -139,15 +171,38 @@ def test_what_an_image_for_a_microcontroller_takes(reference: tuple[str, str], f
     assert 266_200 < found.instructions < 10 * 266_200
 
 
-@pytest.mark.parametrize("name", ["gcc-O0", "aarch64", "s390x"])
+@pytest.mark.parametrize("name", ["gcc-O0", "tcc", "aarch64", "i686", "s390x"])
 def test_instructions_are_counted_alike_every_time(name: str, chain: tuple[str, str, Any, Any]) -> None:
     code, header, rows, expected = chain
     first, again = (on(name, code, header, rows[:3], expected[:3]).footprint for _ in range(2))
-    if name == "gcc-O0" and first.instructions is None and not REQUIRED:
+    if name in ("gcc-O0", "tcc") and first.instructions is None and not REQUIRED:
         pytest.skip("valgrind is not installed")
     assert first == again
     assert first.instructions is not None
+    assert first.not_counted is None
     assert 1_000 < first.instructions < 1_000_000
+
+
+def test_what_is_not_counted_has_its_reason(
+    reference: tuple[str, str], fashion_mnist: FashionMnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = fashion_mnist.test_images[:2]
+    expected = logits_of((REFERENCE / "model.int8.onnx").read_bytes(), "int8", {"image": images})
+    monkeypatch.setattr(instructions, "SECONDS", 0.001)
+    found = on("aarch64", *reference, images, expected).footprint
+    assert found.instructions is None
+    assert "did not end well within 0.001 s" in str(found.not_counted)
+    tools = ready_or_skip("gcc-O2")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    (check,) = check_code(*reference, images, expected, tools, silent_step)
+    assert (check.footprint.instructions, check.footprint.not_counted) == (None, "valgrind is not installed")
+
+
+def test_lines_of_a_log_are_counted_where_pieces_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = b"Trace 0: x\nTrace 1: y Trace \nLinking TBs\n\nTrace 2: z\nTrac"
+    for size in range(1, len(log) + 1):
+        monkeypatch.setattr(instructions, "PIECE", size)
+        assert instructions._traces(io.BytesIO(log)) == 3
 
 
 @pytest.mark.parametrize(
@@ -269,7 +324,7 @@ def sanitized(name: str, code: str, header: str, rows: NDArray[Any], folder: Pat
     interface = read_interface(header)
     built = build(tools, code, header, interface, folder)
     try:
-        return run_program(tools, built, interface, rows.reshape(len(rows), -1)), ""
+        return run_program(tools, built, interface, rows.reshape(len(rows), -1)).values, ""
     except ModelError as error:
         return np.empty(0, np.float32), str(error)
 
@@ -370,7 +425,7 @@ def test_another_header_is_refused(reference: tuple[str, str]) -> None:
 
 @pytest.fixture
 def two_floats(reference: tuple[str, str]) -> Interface:
-    return dataclasses.replace(read_interface(reference[1]), value="float", inputs=1, outputs=2)
+    return dataclasses.replace(read_interface(reference[1]), value="float", inputs=1, outputs=2, classify=None)
 
 
 def test_bytes_are_in_the_targets_order(two_floats: Interface) -> None:
@@ -379,6 +434,11 @@ def test_bytes_are_in_the_targets_order(two_floats: Interface) -> None:
     assert stored(rows, "<") == bytes.fromhex("0000c03f 000000c0")
     # a signalling NaN keeps its bits, whose order alone is turned
     big = bytes.fromhex("7fa00001 3fc00000")
-    assert answers_from(big, 1, two_floats, ">").view(np.uint32).tolist() == [[0x7FA00001, 0x3FC00000]]
+    assert answers_from(big, 1, two_floats, ">").values.view(np.uint32).tolist() == [[0x7FA00001, 0x3FC00000]]
+    labelled = dataclasses.replace(two_floats, classify="a_classify")
+    values, labels = answers_from((big + bytes([0, 0, 0, 1])) * 2, 2, labelled, ">")
+    assert values.view(np.uint32).tolist() == [[0x7FA00001, 0x3FC00000]] * 2
+    assert labels is not None
+    assert labels.tolist() == [1, 1]
     with pytest.raises(ModelError, match="it gave 8 bytes of answers, expected 16"):
         answers_from(big, 2, two_floats, ">")

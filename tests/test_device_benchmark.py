@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.device.page import device_page
+from benchmarks.device.__main__ import native_targets
+from benchmarks.device.common import LEAST, LITERT, NATIVE, NUMPY
+from benchmarks.device.page import device_page, summary
 from benchmarks.device.workers import Spec, Worker
-from benchmarks.readme import _table as table
+from benchmarks.readme_blocks.shared import table
 from tests.conftest import REFERENCE, ROOT
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+PUBLISHED: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "device.json").read_text(encoding="utf-8"))
 PARTS = ["one_image", "cold_start", "memory", "idle", "settings", "sizes"]
 
 
@@ -91,6 +95,47 @@ def test_the_predictor_takes_little_memory_of_its_own(report: dict[str, Any]) ->
     assert all(entry["met"] for entry in peaks), peaks
 
 
+def test_the_native_backend_takes_less_than_the_runtime(report: dict[str, Any]) -> None:
+    part = report["cold_start"]
+    if NATIVE not in part["processes"]:
+        assert shutil.which("cc") is None
+        return
+    peak = part["peak_bytes"]
+    assert peak[NUMPY] < peak[NATIVE] < peak[LEAST] - 10_000_000
+    assert part["compared"].keys() == {f"{NATIVE} / {NUMPY}"}
+    assert "onnxruntime" not in part["parts_ms"][NATIVE]
+    assert part["parts_ms"][NATIVE]["session"] > 0
+    page = device_page(report | {"litert": PUBLISHED["litert"]}, "machine", table)
+    assert f"*{NUMPY}* imports it and makes one array" in page
+
+
+def test_more_than_litert_takes_is_missed() -> None:
+    ratio = {"ratio": 0.9, "low": 0.8, "high": 1.1}
+    assert [entry["met"] for entry in native_targets(ratio, {NATIVE: 28, LITERT: 40})] == [True, True]
+    assert [entry["met"] for entry in native_targets(ratio, {NATIVE: 41, LITERT: 40})] == [True, False]
+    assert [entry["met"] for entry in native_targets(ratio | {"ratio": 1.01}, {NATIVE: 28, LITERT: 40})] == [
+        False,
+        True,
+    ]
+
+
+def test_the_page_sets_the_native_backend_beside_litert() -> None:
+    changed = copy.deepcopy(PUBLISHED)
+    part = changed["cold_start"]
+    for name, peak in ((NATIVE, 28e6), (NUMPY, 27e6)):
+        part["processes"][name] = part["processes"][LITERT]
+        part["peak_bytes"][name] = peak
+    part["peak_bytes"][LITERT] = 40e6
+    ratio = {"ratio": 0.9, "low": 0.8, "high": 1.1}
+    part["compared"] = {f"{NATIVE} / {LITERT}": {"first_answer": ratio}}
+    part["targets"] += native_targets(ratio, part["peak_bytes"])
+    page = device_page(changed, "machine", table)
+    assert f"| {NATIVE}, first answer / {LITERT} | 0.90 (0.80 to 1.10) | 1 | met |" in page
+    assert f"| peak memory, {NATIVE} / {LITERT} | 0.7 | 1 | met |" in page
+    assert "27.0 MB of the 28.0 MB" in page
+    assert "with 28.0 MB at its peak against 40.0 MB; numpy alone takes 27.0 MB." in summary(changed)
+
+
 def test_a_bundle_is_small_beside_its_model(report: dict[str, Any]) -> None:
     assert all(entry["met"] for entry in _targets(report, "sizes").values()), report["sizes"]
     for found in report["sizes"]["files"].values():
@@ -105,10 +150,9 @@ def test_every_setting_was_measured(report: dict[str, Any]) -> None:
 
 
 def test_a_missed_target_and_a_quick_run_are_seen_on_the_page() -> None:
-    published = json.loads((ROOT / "benchmarks" / "results" / "device.json").read_text(encoding="utf-8"))
-    page = device_page(published, "machine", table)
+    page = device_page(PUBLISHED, "machine", table)
     assert "A quick run" not in page
-    changed = copy.deepcopy(published)
+    changed = copy.deepcopy(PUBLISHED)
     changed["quick"] = True
     entry = changed["sizes"]["targets"][0]
     entry.update(got=entry["most"] * 2, met=False)

@@ -17,7 +17,7 @@ import pytest
 from benchmarks.mlperf.__main__ import judged
 from benchmarks.mlperf.drive import BATCH, System, figure
 from benchmarks.mlperf.page import mlperf_section, mlperf_summary
-from benchmarks.readme import _table as table
+from benchmarks.readme_blocks.shared import table
 from tests.conftest import REFERENCE, ROOT
 from toolkit.predictor import Predictor
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.conftest import REFERENCE, toolkit
+from tests.conftest import NAME_IN_C, REFERENCE, toolkit
+from toolkit import predictor
 from toolkit.c_code.layout import Layout
 from toolkit.c_code.library import build_library, wrapper_text
 from toolkit.c_code.reading import read_chain
 from toolkit.errors import CorruptArtifactError, MissingError, UsageError
 from toolkit.pipeline.c_files import build_native, write_c_files
-from toolkit.predictor import Predictor
+from toolkit.predictor import Predictor, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,19 +34,8 @@ if TYPE_CHECKING:
 OTHER = "aarch64" if platform.machine() == "x86_64" else "x86_64"
 
 
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reference artifact with a library for this CPU."""
-    folder = tmp_path_factory.mktemp("native") / "fashion-mnist"
-    shutil.copytree(REFERENCE, folder)
-    done = toolkit("export", folder, "--quantize", "--native")
-    assert done.code == 0, done.err
-    assert "it gives the bits of model.int8.onnx on all 10,000 rows" in done.err
-    return folder
-
-
-def copied(artifact: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(artifact, tmp_path / "copy")
+def copied(in_c: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(in_c, tmp_path / "copy")
 
 
 def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -62,8 +52,8 @@ def put_library(folder: Path, library: bytes) -> None:
     change_manifest(folder, lambda manifest: manifest["files"]["model.so"].update(sha256=digest, bytes=len(library)))
 
 
-def test_it_answers_as_onnxruntime_does(artifact: Path, fashion_mnist: FashionMnist) -> None:
-    runtime, native = Predictor(artifact), Predictor(artifact, backend="native")
+def test_it_answers_as_onnxruntime_does(in_c: Path, fashion_mnist: FashionMnist) -> None:
+    runtime, native = Predictor(in_c), Predictor(in_c, backend="native")
     assert (runtime.backend, native.backend) == ("onnxruntime", "native")
     images = fashion_mnist.test_images
     expected, found = runtime.predict_batch(images), native.predict_batch(images)
@@ -75,20 +65,33 @@ def test_it_answers_as_onnxruntime_does(artifact: Path, fashion_mnist: FashionMn
     assert native.predict_batch(images[:0]).outputs["probabilities"].shape == (0, 10)
 
 
-def test_onnxruntime_is_not_imported(artifact: Path) -> None:
+def test_onnxruntime_is_not_imported(in_c: Path) -> None:
     program = (
         "import sys, numpy; from toolkit.predictor import Predictor;"
-        f"Predictor({str(artifact)!r}, backend='native').classify(numpy.zeros((28, 28), numpy.uint8));"
+        f"Predictor({str(in_c)!r}, backend='native').classify(numpy.zeros((28, 28), numpy.uint8));"
         "print('onnxruntime' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
-def test_it_survives_pickling_forking_and_threads(artifact: Path, fashion_mnist: FashionMnist) -> None:
+def test_the_manifest_is_read_once(in_c: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is part of every start on a device."""
+    read: list[str] = []
+
+    def told(folder: str) -> dict[str, Any]:
+        read.append(folder)
+        return read_manifest(folder)
+
+    monkeypatch.setattr(predictor, "read_manifest", told)
+    Predictor(in_c, backend="native")
+    assert read == [str(in_c)]
+
+
+def test_it_survives_pickling_forking_and_threads(in_c: Path, fashion_mnist: FashionMnist) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    native = Predictor(artifact, backend="native")
+    native = Predictor(in_c, backend="native")
     images = fashion_mnist.test_images[:400]
     expected = [native.classify(image) for image in images]
     again = pickle.loads(pickle.dumps(native))  # noqa: S301 - written in the same line
@@ -103,8 +106,8 @@ def test_it_survives_pickling_forking_and_threads(artifact: Path, fashion_mnist:
         native.classify(images[0])
 
 
-def test_confidence_and_wrong_input_are_as_ever(artifact: Path) -> None:
-    native = Predictor(artifact, backend="native", min_confidence=1.0)
+def test_confidence_and_wrong_input_are_as_ever(in_c: Path) -> None:
+    native = Predictor(in_c, backend="native", min_confidence=1.0)
     assert native.predict(np.zeros((28, 28), np.uint8)).class_name == "unsure"
     with pytest.raises(ValueError, match="expected uint8 of shape"):
         native.classify(np.zeros((27, 28), np.uint8))
@@ -128,10 +131,8 @@ def test_without_a_library(tmp_path: Path) -> None:
         ({"cpu_features": ["avx1024"]}, "built for a CPU with avx1024, which this one lacks"),
     ],
 )
-def test_a_library_for_another_cpu_is_not_loaded(
-    artifact: Path, tmp_path: Path, change: dict[str, Any], says: str
-) -> None:
-    folder = copied(artifact, tmp_path)
+def test_a_library_for_another_cpu_is_not_loaded(in_c: Path, tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    folder = copied(in_c, tmp_path)
     change_manifest(folder, lambda manifest: manifest["native"].update(change))
     put_library(folder, b"not to be loaded")
     with pytest.raises(MissingError, match=says):
@@ -139,8 +140,8 @@ def test_a_library_for_another_cpu_is_not_loaded(
     assert Predictor(folder, backend="auto").backend == "onnxruntime"
 
 
-def test_a_changed_library_is_refused(artifact: Path, tmp_path: Path) -> None:
-    folder = copied(artifact, tmp_path)
+def test_a_changed_library_is_refused(in_c: Path, tmp_path: Path) -> None:
+    folder = copied(in_c, tmp_path)
     library = bytearray((folder / "model.so").read_bytes())
     library[len(library) // 2] ^= 1
     (folder / "model.so").write_bytes(library)
@@ -155,22 +156,22 @@ def rebuilt(folder: Path, rows: np.ndarray, old: str, new: str) -> None:
     assert old in code.read_text()
     code.write_text(code.read_text().replace(old, new, 1))
     chain = read_chain((folder / "model.int8.onnx").read_bytes())
-    build_library(chain, "fashion-mnist", folder, folder / "model.so", rows, None)
+    build_library(chain, NAME_IN_C, folder, folder / "model.so", rows, None)
     put_library(folder, (folder / "model.so").read_bytes())
 
 
 def test_a_library_that_answers_wrongly_fails_its_golden_vectors(
-    artifact: Path, tmp_path: Path, fashion_mnist: FashionMnist
+    in_c: Path, tmp_path: Path, fashion_mnist: FashionMnist
 ) -> None:
-    folder = copied(artifact, tmp_path)
+    folder = copied(in_c, tmp_path)
     rebuilt(folder, fashion_mnist.test_images, "s0 += input[i]", "s0 -= input[i]")
     with pytest.raises(CorruptArtifactError, match="gives 8 of its golden vectors another answer"):
         Predictor(folder, backend="native")
     assert Predictor(folder, backend="auto").backend == "onnxruntime"
 
 
-def test_a_library_of_another_model_is_refused(artifact: Path, tmp_path: Path, fashion_mnist: FashionMnist) -> None:
-    folder = copied(artifact, tmp_path)
+def test_a_library_of_another_model_is_refused(in_c: Path, tmp_path: Path, fashion_mnist: FashionMnist) -> None:
+    folder = copied(in_c, tmp_path)
     header = (folder / "model.h").read_text()
     digest = hashlib.sha256((folder / "model.int8.onnx").read_bytes()).hexdigest()
     (folder / "model.h").write_text(header.replace(digest, "0" * 64))
@@ -179,8 +180,8 @@ def test_a_library_of_another_model_is_refused(artifact: Path, tmp_path: Path, f
         Predictor(folder, backend="native")
 
 
-def test_something_that_is_no_library_is_refused(artifact: Path, tmp_path: Path) -> None:
-    folder = copied(artifact, tmp_path)
+def test_something_that_is_no_library_is_refused(in_c: Path, tmp_path: Path) -> None:
+    folder = copied(in_c, tmp_path)
     put_library(folder, b"no library")
     with pytest.raises(CorruptArtifactError, match="cannot be loaded"):
         Predictor(folder, backend="native")
@@ -195,8 +196,8 @@ def test_something_that_is_no_library_is_refused(artifact: Path, tmp_path: Path)
         ("", 2, "--cc is empty"),
     ],
 )
-def test_a_compiler_that_is_missing_or_fails(artifact: Path, tmp_path: Path, cc: str, code: int, says: str) -> None:
-    folder = copied(artifact, tmp_path)
+def test_a_compiler_that_is_missing_or_fails(in_c: Path, tmp_path: Path, cc: str, code: int, says: str) -> None:
+    folder = copied(in_c, tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     done = toolkit("export", folder, "--quantize", "--native", "--cc", cc)
     assert done.code == code
@@ -217,8 +218,8 @@ def test_a_library_that_differs_is_not_published(tmp_path: Path, fashion_mnist: 
         build_native(tmp_path, "model.int8.onnx", "x", rows, None, lambda _: None)
 
 
-def test_the_wrapper_is_plain_c_too(tmp_path: Path, fashion_mnist: FashionMnist, artifact: Path) -> None:
-    chain = read_chain((artifact / "model.int8.onnx").read_bytes())
-    (tmp_path / "native.c").write_text(wrapper_text(Layout(chain, "fashion-mnist"), fashion_mnist.test_images))
-    flags = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I", str(artifact)]
+def test_the_wrapper_is_plain_c_too(tmp_path: Path, fashion_mnist: FashionMnist, in_c: Path) -> None:
+    chain = read_chain((in_c / "model.int8.onnx").read_bytes())
+    (tmp_path / "native.c").write_text(wrapper_text(Layout(chain, NAME_IN_C), fashion_mnist.test_images))
+    flags = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I", str(in_c)]
     subprocess.run(["gcc", *flags, "-c", str(tmp_path / "native.c"), "-o", str(tmp_path / "native.o")], check=True)

@@ -19,15 +19,17 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import measure, report
-from benchmarks.peers.convert import by_hand
-from benchmarks.peers.engines import plain
-from benchmarks.peers.field import FIELD, OURS, STEPS, Peer, Step
+from benchmarks.peers.convert import by_hand, by_native
+from benchmarks.peers.engines import handwritten, plain
+from benchmarks.peers.field import BY_HAND, FIELD, GENERATED, NATIVE, OURS, STEPS, Peer, Step
 from benchmarks.peers.measure import Contestant, Plan, Trial
 from benchmarks.peers.page import plots, results_page, summary
 from benchmarks.peers.reasons import FIGURES, better, reason
-from benchmarks.readme import _table as table
+from benchmarks.peers.targets import TARGETS, judged
+from benchmarks.readme_blocks.shared import table
 from benchmarks.shared.asking import Asked
 from benchmarks.shared.environments import LOCKS, locked
+from benchmarks.shared.native import native_artifact
 from tests.conftest import REFERENCE, ROOT
 from toolkit.errors import MissingError, ModelError, ToolkitError
 
@@ -101,6 +103,73 @@ def test_without_gcc_the_kernel_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingError, match="needs gcc"):
         by_hand.build(REFERENCE / "model.int8.onnx", tmp_path)
+
+
+# The same file as C
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here")
+def test_the_generated_function_is_built_and_called_as_the_kernel_is(
+    tmp_path: Path, fashion_mnist: FashionMnist
+) -> None:
+    images = fashion_mnist.test_images[:300]
+    native_artifact(tmp_path / "native", images)
+    libraries = by_native.function_alone(tmp_path / "native"), by_hand.build(REFERENCE / "model.int8.onnx", tmp_path)
+    engines = [handwritten.Engine({"files": {"library": str(path)}}) for path in libraries]
+    one, other = ([engine.classify(image) for image in images] for engine in engines)
+    assert one == other == engines[0].classify_batch(images).tolist()
+    for engine in engines:
+        samples = engine.time_inside(images)
+        assert samples.shape == (300,)
+        assert 0 < samples.min() < 1e9
+
+
+def _measured(name: str, *medians: int, inside: int | None = None, failed: str | None = None) -> Contestant:
+    """A peer with these medians of rounds."""
+    peer = next(peer for peer in FIELD if peer.name == name)
+    it = Contestant(peer, 1, failed, times=[[each] * 3 for each in medians])
+    it.inside_times = [] if inside is None else [[inside] * 3 for _ in medians]
+    return it
+
+
+def _contestants(native: int = 50, by_hand: int = 40, *, dynamic_failed: str | None = None) -> list[Contestant]:
+    return [
+        _measured(OURS, 120, 120, 120),
+        _measured(NATIVE, native, native, native),
+        _measured("LiteRT, dynamic int8", 70, 70, 70, failed=dynamic_failed),
+        _measured("LiteRT, full int8", 90, 90, 90),
+        _measured(GENERATED, 60, 60, 60, inside=42),
+        _measured(BY_HAND, 60, 60, 60, inside=by_hand),
+    ]
+
+
+def test_what_the_model_in_c_is_to_reach() -> None:
+    faster, runtime, alone, called = judged(_contestants())
+    assert (faster["base"], faster["ratio"], faster["met"]) == ("LiteRT, dynamic int8", pytest.approx(50 / 70), True)
+    assert (runtime["base"], runtime["ratio"], runtime["met"]) == (OURS, pytest.approx(50 / 120), True)
+    assert (alone["ratio"], alone["met"]) == (pytest.approx(42 / 40), True)
+    assert (called["ratio"], called["met"]) == (1.0, True)
+    # Slower than the faster of LiteRT's forms allows, though not than the slower one.
+    faster, runtime, alone, _ = judged(_contestants(native=61, by_hand=30))
+    assert [entry["met"] for entry in (faster, runtime, alone)] == [False, False, False]
+    # Nothing is said where the faster one may be the one that is not there.
+    faster, *_ = judged(_contestants(dynamic_failed="hung"))
+    assert (faster["met"], faster["ratio"]) == (None, None)
+    assert len(TARGETS) == 4
+    assert {target.peer for target in TARGETS} | {base for target in TARGETS for base in target.bases} <= {
+        peer.name for peer in FIELD
+    }
+
+
+def test_the_page_says_what_was_reached(published: dict[str, Any], mlperf: dict[str, Any]) -> None:
+    published["targets"] = judged(_contestants(by_hand=30, dynamic_failed="hung"))
+    page = results_page(published, mlperf, "machine", table)
+    names = ("| `Predictor(backend", "| the generated function")
+    lines = [line for line in page.splitlines() if line.startswith(names)]
+    assert "| LiteRT, dynamic int8 or LiteRT, full int8 | not measured | 0.85 |  |" in lines[0]
+    assert "| 0.42 (0.42 to 0.42) | 0.5 | met |" in lines[1]
+    assert "| 1.40 (1.40 to 1.40) | 1.2 | **missed** |" in lines[2]
+    assert "1.40 (1.40 to 1.40) of hand-written C, int8 (at most 1.2: **missed**)" in summary(published, mlperf, table)
 
 
 # A small comparison in this environment

@@ -115,6 +115,33 @@ def test_what_is_missing_is_said_with_the_command_that_adds_it(
     assert card.code == 0, card.err
 
 
+def test_targets_of_the_c_code_are_shown_where_there_are_any(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    edit_manifest(folder, lambda manifest: manifest.update(c_targets=[]))
+    text, found, _ = reported(folder)
+    assert found["c_targets"] == []
+    assert "The model in C" not in Page(text).text
+    row = {
+        "machine": "Cortex-M3, floats in software", "runs_on": "qemu-system-arm 7.2", "compiler": "gcc 12.2.1",
+        "flags": "-mcpu=cortex-m3", "rows": 10_000, "logits_differ": 0, "logits_max_abs": 0.0, "text": 1, "data": 2,
+        "bss": 3, "instructions": 851_955, "flash": 288_048, "ram": 3_500,
+    }  # fmt: skip
+    targets = [{**row, "target": "cortex-m3"}, {**row, "target": "other", "logits_differ": 7, "flash": None}]
+    edit_manifest(folder, lambda manifest: manifest.update(c_targets=targets))
+    text, found, _ = reported(folder)
+    assert found["c_targets"] == targets
+    shown = Page(text).text
+    assert "gcc 12.2.1 -mcpu=cortex-m3 Cortex-M3, floats in software, qemu-system-arm 7.2 the same bits" in shown
+    assert "10,000 0 851,955 288,048 3,500" in shown
+    assert "7 values differ" in shown
+    assert "toolkit verify fashion-mnist --c cortex-m3 --c other" in shown
+    card = command("report", folder, "--markdown", cwd=tmp_path)
+    assert card.code == 0, card.err
+    assert (
+        "| `other` | Cortex-M3, floats in software | 7 values differ | 10,000 |" in (folder / "README.md").read_text()
+    )
+
+
 def test_flips_without_parity_are_those_to_the_float32_file(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     (folder / "parity.json").unlink()

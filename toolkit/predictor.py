@@ -439,26 +439,33 @@ def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
         ModelError: the folder holds no exported model.
         CorruptArtifactError: its manifest, or another file of a bundle, is damaged.
     """
-    target = os.fspath(path)
+    return _found(os.fspath(path))[0]
+
+
+def _found(target: str) -> tuple[list[ModelFile], dict[str, Any]]:
+    """`model_files`, and the manifest that describes them; an empty one where there is none."""
     if os.path.isdir(target):
-        if files := _described(target):
-            return files
+        files, manifest = _described(target)
+        if files:
+            return files, manifest
         raise ModelError(f"{target} holds no ONNX model yet; run: toolkit export {target} --quantize")
     if not os.path.exists(target):
         raise MissingError(f"{target} does not exist; give an artifact folder or an .onnx file")
     folder, name = os.path.split(target)
+    manifest = {}
     if os.path.isfile(os.path.join(folder, MANIFEST_NAME)) or _is_bundle(folder):
         try:
-            described = _described(folder)
+            described, manifest = _described(folder)
         except ModelError:  # a manifest.json of something else
             described = []
         for file in described:
             if os.path.basename(file.path) == name:
-                return [file]
-    return [ModelFile(target, next((kind for kind in _KINDS if f".{kind}." in name), "float32"), None)]
+                return [file], manifest
+    lone = ModelFile(target, next((kind for kind in _KINDS if f".{kind}." in name), "float32"), None)
+    return [lone], manifest
 
 
-def _described(folder: str) -> list[ModelFile]:
+def _described(folder: str) -> tuple[list[ModelFile], dict[str, Any]]:
     sums = check_bundle(folder, models=False) if _is_bundle(folder) else None
     manifest = read_manifest(folder)
     where = os.path.join(folder, MANIFEST_NAME)
@@ -487,7 +494,7 @@ def _described(folder: str) -> list[ModelFile]:
             )
         if (sums or check_bundle(folder, models=False)).get(bundle["model"]) != files[0].sha256:
             raise CorruptArtifactError(f"{where} describes another {bundle['model']}; copy the bundle again")
-    return files
+    return files, manifest
 
 
 def saved_settings(file: ModelFile) -> RuntimeSettings | None:
@@ -572,7 +579,7 @@ class Predictor:
             raise UsageError(f"Python is shutting down, so {path} cannot be opened any more; open it earlier")
         if min_confidence is not None and not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence is {min_confidence}; give a probability, from 0 to 1")
-        files = model_files(path)
+        files, manifest = _found(os.fspath(path))
         chosen = [f for f in files if kind in (None, f.kind)]
         if not chosen:
             raise ModelError(f"{path} has no {kind} model, only {', '.join(f.kind for f in files)}")
@@ -587,7 +594,7 @@ class Predictor:
         self._opening = threading.Lock()
         self._local = threading.local()
         self._classify: Callable[..., Any]
-        self.backend = self._choose(backend)
+        self.backend = self._choose(backend, manifest)
         self._read_contract(self._open())
         if min_confidence is not None and self.class_names is None:
             raise UsageError(
@@ -608,7 +615,7 @@ class Predictor:
             if self._closed:
                 raise UsageError(f"this predictor of {self.file.path} was closed; open another")
             if self._session is None and self.backend == NATIVE:
-                self._session = self._native(needed=True)
+                self._session = self._native(read_manifest(os.path.dirname(self.file.path)), needed=True)
             elif self._session is None:
                 data = self.file.read()
                 if self.file.sha256 is None:  # what is opened again later (after a fork) must be the same file
@@ -655,15 +662,15 @@ class Predictor:
             opened = session(memory_pattern=False)
         return opened
 
-    def _choose(self, backend: str) -> str:
+    def _choose(self, backend: str, manifest: dict[str, Any]) -> str:
         """The backend that runs, opened already where it is the native one."""
         if backend not in BACKENDS:
             raise UsageError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
         if backend != ONNXRUNTIME:
-            self._session = self._native(needed=backend == NATIVE)
+            self._session = self._native(manifest, needed=backend == NATIVE)
         return ONNXRUNTIME if self._session is None else NATIVE
 
-    def _native(self, *, needed: bool) -> Any:
+    def _native(self, manifest: dict[str, Any], *, needed: bool) -> Any:
         """The library beside the file in a session's place; None where there is none for this CPU, if it may be so."""
         try:
             from .native import LIBRARY, NativeRefusedError, open_library  # noqa: TID252 - in whatever package this is
@@ -671,7 +678,6 @@ class Predictor:
             from native import LIBRARY, NativeRefusedError, open_library  # type: ignore[import-not-found,no-redef]
         folder = os.path.dirname(self.file.path)
         path = os.path.join(folder, LIBRARY)
-        manifest = read_manifest(folder) if os.path.isfile(os.path.join(folder, MANIFEST_NAME)) else {}
         entry = manifest.get("files", {}).get(LIBRARY)
         try:
             if entry is None or self.file.kind != "int8":

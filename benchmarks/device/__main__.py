@@ -27,13 +27,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.device import calls, settings, side_by_side
-from benchmarks.device.common import FULL, QUICK, Plan, ratio_target, target
+from benchmarks.device.common import FOLDER, FULL, LEAST, LITERT, LONE, NATIVE, NUMPY, QUICK, Plan, ratio_target, target
 from benchmarks.device.starts import Start, parts, peaks, starts
 from benchmarks.device.workers import Spec
 from benchmarks.shared.common import REFERENCE, ROOT, note
-from benchmarks.shared.environments import environment, installed, locked, onnxruntime_requirements
+from benchmarks.shared.environments import (
+    environment,
+    installed,
+    locked,
+    numpy_requirements,
+    onnxruntime_requirements,
+)
+from benchmarks.shared.native import native_artifact
 from toolkit.benchmarking.host import describe_host
 from toolkit.data import load
+from toolkit.errors import MissingError
 from toolkit.publishing import write_atomic
 
 if TYPE_CHECKING:
@@ -43,23 +51,28 @@ if TYPE_CHECKING:
 
 RESULT = ROOT / "benchmarks" / "results" / "device.json"
 INT8 = REFERENCE / "model.int8.onnx"
-LEAST, FOLDER, LONE, LITERT = "least script", "predictor, folder", "predictor, lone file", "least script, LiteRT"
 
 
 @dataclass
 class Setting:
-    """What the parts are measured with; `litert` is None without it."""
+    """What the parts are measured with: Pythons with onnxruntime, with numpy alone, with LiteRT (None without it)."""
 
     plan: Plan
     data: FashionMnist
     scratch: Path
     python: str
+    numpy: str
     litert: str | None
 
     @property
     def bundle(self) -> Path:
         """The bundle of the int8 file, with its predictor.py."""
         return self.scratch / "bundle"
+
+    @property
+    def native(self) -> Path:
+        """The same bundle with the compiled model; it is not there where there is no compiler."""
+        return self.scratch / "native-bundle"
 
     @property
     def ours(self) -> Spec:
@@ -110,15 +123,26 @@ def prepared(scratch: Path, plan: Plan, *, litert: bool) -> Setting:
     """The files and environments that the parts take."""
     data = load()
     np.save(scratch / "images.npy", data.test_images if plan is FULL else data.test_images[:1000])
-    command = [sys.executable, "-m", "toolkit", "bundle", str(REFERENCE), "-o", str(scratch / "bundle")]
-    subprocess.run([*command, "--zip", "--wheel"], check=True, stdout=subprocess.DEVNULL)
+    bundled(REFERENCE, scratch / "bundle", "--zip", "--wheel")
     # The model alone, where no manifest stands beside it.
     shutil.copy(INT8, scratch)
+    try:
+        native_artifact(scratch / "native", data.test_images)
+    except MissingError as error:
+        note(f"the native backend is left out: {error}")
+    else:
+        bundled(scratch / "native", scratch / "native-bundle", "--native")
     if not litert:
-        return Setting(plan, data, scratch, sys.executable, None)
+        return Setting(plan, data, scratch, sys.executable, sys.executable, None)
     side_by_side.converted(scratch)
-    python = environment("onnxruntime", onnxruntime_requirements())
-    return Setting(plan, data, scratch, python, environment("litert", locked("litert")))
+    python, numpy = environment("onnxruntime", onnxruntime_requirements()), environment("numpy", numpy_requirements())
+    return Setting(plan, data, scratch, python, numpy, environment("litert", locked("litert")))
+
+
+def bundled(artifact: Path, target: Path, *options: str) -> None:
+    """What `toolkit bundle` makes of an artifact."""
+    command = [sys.executable, "-m", "toolkit", "bundle", str(artifact), "-o", str(target), *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def one_image(setting: Setting) -> dict[str, Any]:
@@ -140,24 +164,29 @@ def cold_start(setting: Setting) -> dict[str, Any]:
         kind(LEAST, "least_onnxruntime.py", lone),
         kind(FOLDER, "with_predictor.py", setting.bundle),
         kind(LONE, "with_predictor.py", lone),
+        Start(NUMPY, setting.numpy, "least_numpy.py", lone, setting.bundle, answers=False),
     ]
+    timed = [
+        (kind(LEAST, "parts_onnxruntime.py", lone), ("interpreter", "numpy", "onnxruntime", "session", "first run")),
+        (
+            kind(FOLDER, "parts_predictor.py", setting.bundle),
+            ("interpreter", "numpy", "predictor", "onnxruntime", "reading and checks", "session", "first run"),
+        ),
+    ]
+    if has_native := setting.native.is_dir():
+        kinds.append(Start(NATIVE, setting.numpy, "with_native.py", setting.native, setting.native))
+        timed.append(
+            (
+                Start(NATIVE, setting.numpy, "parts_native.py", setting.native, setting.native),
+                ("interpreter", "numpy", "predictor", "reading and checks", "session", "first run"),
+            )
+        )
     if setting.litert:
         file = setting.scratch / f"{side_by_side.BEST_FORM}.tflite"
         kinds.append(kind(LITERT, "least_litert.py", file, setting.litert))
-    found, memory = starts(kinds, setting.plan.starts), peaks(kinds)
-    where = parts(
-        [
-            (
-                kind(LEAST, "parts_onnxruntime.py", lone),
-                ("interpreter", "numpy", "onnxruntime", "session", "first run"),
-            ),
-            (
-                kind(FOLDER, "parts_predictor.py", setting.bundle),
-                ("interpreter", "numpy", "predictor", "onnxruntime", "reading and checks", "session", "first run"),
-            ),
-        ],
-        setting.plan.starts,
-    )
+    pairs = [(NATIVE, other) for other in (LITERT, NUMPY) if has_native and (other == NUMPY or setting.litert)]
+    found, compared = starts(kinds, setting.plan.starts, pairs)
+    memory, where = peaks(kinds), parts(timed, setting.plan.starts)
     targets = [
         ratio_target(f"{name}, {what.replace('_', ' ')} / {LEAST}", found[name][what], 1.05)
         for name in (FOLDER, LONE)
@@ -167,13 +196,29 @@ def cold_start(setting: Setting) -> dict[str, Any]:
         target(f"peak memory, {name} minus {LEAST}", (memory[name] - memory[LEAST]) / 1e6, 2, "MB")
         for name in (FOLDER, LONE)
     ]
+    if (NATIVE, LITERT) in pairs:
+        targets += native_targets(compared[f"{NATIVE} / {LITERT}"]["first_answer"], memory)
     return {
         "starts": setting.plan.starts,
         "processes": found,
+        "compared": compared,
         "peak_bytes": memory,
         "parts_ms": where,
         "targets": targets,
     }
+
+
+def native_targets(first_answer: dict[str, float], memory: dict[str, int]) -> list[dict[str, Any]]:
+    """What the native backend may take beside LiteRT: no more.
+
+    Args:
+        first_answer: ratio of the times to the first answer.
+        memory: peak bytes by name.
+    """
+    return [
+        ratio_target(f"{NATIVE}, first answer / {LITERT}", first_answer, 1.0),
+        target(f"peak memory, {NATIVE} / {LITERT}", memory[NATIVE] / memory[LITERT], 1.0),
+    ]
 
 
 def memory(setting: Setting) -> dict[str, Any]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FULL", "QUICK", "Plan", "ratio_target", "target"]
+__all__ = ["FOLDER", "FULL", "LEAST", "LITERT", "LONE", "NATIVE", "NUMPY", "QUICK", "Plan", "ratio_target", "target"]
+
+LEAST, FOLDER, LONE = "least script", "predictor, folder", "predictor, lone file"
+NATIVE, LITERT, NUMPY = "predictor, native", "least script, LiteRT", "numpy alone"
+"""Kinds of fresh processes."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.device.common import FOLDER, LEAST, NATIVE, NUMPY
+from benchmarks.device.common import LITERT as LEAST_LITERT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -61,8 +64,21 @@ def summary(report: dict[str, Any]) -> str:
         f"{best['ways'][best['best']]['p50_us']:.1f}, as LiteRT's call is shorter; {ours['labels_as_keras']:,} of "
         f"{litert['images']:,} labels as Keras against {best['labels_as_keras']:,}. LiteRT's first answer comes in "
         f"{_interval(start['processes']['least script, LiteRT']['first_answer'])} of the least script's time, with "
-        f"{_megabytes(peak['least script'] - peak['least script, LiteRT'])} less memory.\n\n"
+        f"{_megabytes(peak['least script'] - peak['least script, LiteRT'])} less memory.\n"
+        f"{_native_line(start)}\n"
         f"{verdict}{': missed are ' + '; '.join(missed) if missed else ''}."
+    )
+
+
+def _native_line(start: dict[str, Any]) -> str:
+    beside = start.get("compared", {}).get(f"{NATIVE} / {LEAST_LITERT}")
+    if not beside:
+        return ""
+    peak = start["peak_bytes"]
+    return (
+        f"- The native backend's first answer comes in {_interval(beside['first_answer'])} of LiteRT's time, with "
+        f"{_megabytes(peak[NATIVE])} at its peak against {_megabytes(peak[LEAST_LITERT])}; numpy alone takes "
+        f"{_megabytes(peak[NUMPY])}.\n"
     )
 
 
@@ -143,11 +159,11 @@ def _cold_start(part: dict[str, Any], table: Table) -> str:
         for name, found in part["processes"].items()
     ]
     columns = ["", "first answer, ms", "ratio", "exit, ms", "ratio", "CPU time, ms", "ratio", "peak memory"]
-    least, ours = part["parts_ms"].values()
     steps = ["interpreter", "numpy", "predictor", "onnxruntime", "reading and checks", "session", "first run"]
     whose = ["", "", "ours", "the runtime's", "ours", "the runtime's", "both"]
+    timed = part["parts_ms"]
     shown = [
-        [step, whose_is, *(f"{found[step]:.1f}" if step in found else "-" for found in (least, ours))]
+        [step, whose_is, *(f"{found[step]:.1f}" if step in found else "-" for found in timed.values())]
         for step, whose_is in zip(steps, whose, strict=True)
     ]
     return (
@@ -155,8 +171,29 @@ def _cold_start(part: dict[str, Any], table: Table) -> str:
         "cached, Python with numpy and onnxruntime and nothing else. The least script imports numpy and onnxruntime, "
         f"opens the file with default options, runs once, takes the largest. *Folder* is a bundle: every hash is "
         "checked. *Lone file* has no manifest beside it. The first answer is the moment when the process writes its "
-        f"label into a pipe; peak memory is VmHWM then.\n\n{table(columns, rows)}\n\nWhere the time goes (medians of "
-        f"processes with a clock in them):\n\n{table(['ms', 'whose', 'least script', 'predictor, folder'], shown)}"
+        f"label into a pipe; peak memory is VmHWM then.\n\n{table(columns, rows)}\n\n{_native_start(part)}"
+        "Where the time goes (medians of "
+        f"processes with a clock in them):\n\n{table(['ms', 'whose', *timed], shown)}"
+    )
+
+
+def _native_start(part: dict[str, Any]) -> str:
+    """What of the native backend's start is not its own."""
+    if NATIVE not in part["processes"]:
+        return ""
+    peak, times = part["peak_bytes"], {name: found["first_answer"] for name, found in part["processes"].items()}
+    beside = part["compared"].get(f"{NATIVE} / {LEAST_LITERT}")
+    litert = (
+        f" Its first answer takes {_interval(beside['first_answer'])} of the least LiteRT script's time, its peak "
+        f"memory {peak[NATIVE] / peak[LEAST_LITERT]:.2f} of that one's."
+        if beside
+        else ""
+    )
+    return (
+        f"*{NATIVE}* opens a bundle of the same file with its compiled model, in Python with numpy and nothing else, "
+        f"every hash checked and the library's golden vectors run.{litert} What is left is numpy: *{NUMPY}* imports "
+        f"it and makes one array, in {times[NUMPY]['median_ms']:.0f} of the {times[NATIVE]['median_ms']:.0f} ms and "
+        f"{_megabytes(peak[NUMPY])} of the {_megabytes(peak[NATIVE])}.\n\n"
     )
 
 
@@ -246,7 +283,7 @@ def _litert(report: dict[str, Any], table: Table) -> str:
     ]  # fmt: skip
     forms = "; ".join(f"*{name}*: {what}" for name, what in part["forms"].items())
     start = report["cold_start"]
-    names = ["least script", "predictor, folder", "least script, LiteRT"]
+    names = [name for name in (LEAST, FOLDER, NATIVE, LEAST_LITERT, NUMPY) if name in start["processes"]]
     starts = [
         [name, f"{start['processes'][name]['first_answer']['median_ms']:.0f}", _megabytes(start["peak_bytes"][name])]
         for name in names

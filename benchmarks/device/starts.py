@@ -39,6 +39,7 @@ class Start:
         script: one of `SCRIPTS`.
         target: what it opens.
         code: the folder of predictor.py, for those that use it.
+        answers: it runs the model; False: what it writes is no label.
     """
 
     name: str
@@ -46,28 +47,45 @@ class Start:
     script: str
     target: Path
     code: Path
+    answers: bool = True
 
 
-def starts(kinds: Sequence[Start], count: int) -> dict[str, Any]:
+TIMES = ("first_answer", "exit", "cpu")
+
+
+def starts(
+    kinds: Sequence[Start], count: int, pairs: Sequence[tuple[str, str]] = ()
+) -> tuple[dict[str, Any], dict[str, dict[str, dict[str, float]]]]:
     """Milliseconds from spawn to the first answer and to the exit, and CPU time of it all, in turn.
 
-    The first of the kinds is what the others are compared with.
+    Args:
+        kinds: the first of them is what the others are compared with.
+        count: processes of each.
+        pairs: names of kinds that are also compared with one another: the first with the second.
+
+    Returns:
+        By name of a kind its times with their ratios to the first kind; by pair ("a / b") the ratios.
     """
     measured = [Measurement(partial(_once, kind)) for kind in kinds]
     run_rounds(measured, count, silent_step)
-    labels = {kind.name: {result[-1] for result in m.results} for kind, m in zip(kinds, measured, strict=True)}
+    together = zip(kinds, measured, strict=True)
+    labels = {kind.name: {result[-1] for result in m.results} for kind, m in together if kind.answers}
     if len({frozenset(found) for found in labels.values()}) != 1:
         raise ToolkitError(f"they do not answer alike: {labels}; compare the same models")
-    found: dict[str, Any] = {}
-    for kind, it in zip(kinds, measured, strict=True):
-        found[kind.name] = {
-            what: {
-                "median_ms": statistics.median(result[at] for result in it.results) / 1e6,
-                **ratio([result[at] for result in it.results], [result[at] for result in measured[0].results]),
-            }
-            for at, what in enumerate(("first_answer", "exit", "cpu"))
+    taken = {
+        kind.name: {what: [result[at] for result in it.results] for at, what in enumerate(TIMES)}
+        for kind, it in zip(kinds, measured, strict=True)
+    }
+    base = taken[kinds[0].name]
+    found = {
+        name: {
+            what: {"median_ms": statistics.median(times[what]) / 1e6, **ratio(times[what], base[what])}
+            for what in TIMES
         }
-    return found
+        for name, times in taken.items()
+    }
+    compared = {f"{a} / {b}": {what: ratio(taken[a][what], taken[b][what]) for what in TIMES} for a, b in pairs}
+    return found, compared
 
 
 def peaks(kinds: Sequence[Start]) -> dict[str, int]:

@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.peers.field import FIELD, OURS
 from benchmarks.peers.measure import BATCH, Plan, Trial, start_all, take_labels, take_starts, take_times
 from benchmarks.peers.report import rows
+from benchmarks.peers.targets import judged
 from benchmarks.shared.common import ROOT, note
 from toolkit.benchmarking.host import describe_host
 from toolkit.data import load
@@ -103,6 +104,7 @@ def compared(peers: Sequence[Peer], plan: Plan) -> dict[str, Any]:
             "interrupted": interrupted,
             "seconds": seconds,
             "conversion_seconds": trial.seconds,
+            "targets": judged(contestants),
             "peers": rows(contestants, trial, np.load(scratch / "keras.npy"), data.test_labels),
         }
     return report

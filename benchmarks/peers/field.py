@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ENVIRONMENTS", "FIELD", "OURS", "STEPS", "Peer", "Step"]
+__all__ = ["BY_HAND", "ENVIRONMENTS", "FIELD", "GENERATED", "NATIVE", "OURS", "STEPS", "Peer", "Step"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Peer:
         options: of the engine.
         counts: the numbers of threads that it can be given: "one", "all".
         shipped: the files that count as its size; None: all.
+        inside: its engine can also time the function without Python around it.
     """
 
     name: str
@@ -48,9 +49,11 @@ class Peer:
     options: dict[str, Any] = field(default_factory=dict)
     counts: tuple[str, ...] = ("one", "all")
     shipped: tuple[str, ...] | None = None
+    inside: bool = False
 
 
-OURS = "this toolkit, int8"
+OURS, NATIVE = "this toolkit, int8", "this toolkit, native"
+GENERATED, BY_HAND = "the generated C function", "hand-written C, int8"
 
 ENVIRONMENTS = {
     "project": "this project's own (Keras, TensorFlow)",
@@ -63,6 +66,7 @@ STEPS = {
     "keras": Step("from_keras", "project"),
     "onnxruntime": Step("by_onnxruntime", "project", "keras"),
     "hand": Step("by_hand", "project", "keras"),
+    "native": Step("by_native", "project", "keras"),
     "nncf": Step("by_nncf", "nncf", "keras"),
     "mnn": Step("by_mnn", "mnn", "keras"),
     "pnnx": Step("by_pnnx", "pnnx", "keras"),
@@ -86,6 +90,17 @@ FIELD = (
         None,
         {"model": "model.onnx"},
         "the same with the float32 file",
+    ),
+    Peer(
+        NATIVE,
+        "this_toolkit",
+        "numpy",
+        "native",
+        {"model": "native/model.int8.onnx", "library": "native/model.so"},
+        "the same int8 file as C, by `export --native` for this very CPU; `Predictor(backend='native')`, in one thread",
+        {"backend": "native"},
+        counts=("one",),
+        shipped=("library",),
     ),
     Peer(
         "Keras, `predict`",
@@ -226,13 +241,23 @@ FIELD = (
         "three products of matrices, sums in place; the division by 255 is in the first weights",
     ),
     Peer(
-        "hand-written C, int8",
+        GENERATED,
+        "handwritten",
+        "numpy",
+        "native",
+        {"library": "native/generated.so"},
+        "what `export --c` writes of our int8 file, `NAME_classify`, built and called as the hand-written kernel below",
+        inside=True,
+    ),
+    Peer(
+        BY_HAND,
         "handwritten",
         "numpy",
         "hand",
         {"library": "kernel.so"},
         "the limit: our int8 file's numbers in a kernel for this one network and this one CPU (`gcc -O3 "
         "-march=native`), called through ctypes with one fixed buffer; batches by OpenMP",
+        inside=True,
     ),
     *(
         Peer(

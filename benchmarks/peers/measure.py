@@ -61,6 +61,7 @@ class Contestant:
         failed: why it is out, for people; None while it is not.
         singles, batches: labels.
         times, batch_times: samples in ns, a list a round.
+        inside_times: the same of single images without Python around the function, where its engine can tell.
         starts: milliseconds to the first answer, peak bytes by then and after some work.
     """
 
@@ -72,6 +73,7 @@ class Contestant:
     batches: list[int] = field(default_factory=list)
     times: list[list[int]] = field(default_factory=list)
     batch_times: list[list[int]] = field(default_factory=list)
+    inside_times: list[list[int]] = field(default_factory=list)
     starts: list[tuple[float, int, int]] = field(default_factory=list)
 
     def attempt(self, what: Callable[[], None]) -> None:
@@ -235,9 +237,12 @@ def take_times(contestants: Sequence[Contestant], plan: Plan) -> None:
                 time.sleep(PAUSE)
                 singles = it.ask("time_singles", plan.calls, plan.seconds, timeout=plan.timeout)
                 batches = it.ask("time_batches", plan.runs, plan.seconds, timeout=plan.timeout)
+                inside = it.ask("time_inside", plan.calls, timeout=plan.timeout) if it.peer.inside else None
                 if keep:
                     it.times.append(singles)
                     it.batch_times.append(batches)
+                    if inside:
+                        it.inside_times.append(inside)
 
             it.attempt(turn)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.mlperf.page import mlperf_section, mlperf_summary
-from benchmarks.peers.field import OURS
+from benchmarks.peers.field import BY_HAND, GENERATED, NATIVE, OURS
 from benchmarks.peers.plots import Mark, dots
 from benchmarks.peers.reasons import FIGURES, Figure, better, perhaps, reason
 
@@ -26,6 +26,7 @@ that stays here, with the reason."""
 
 SHORT = (
     OURS,
+    NATIVE,
     "this toolkit, float32",
     "Keras, `predict`",
     "Keras, in `tf.function`",
@@ -37,7 +38,8 @@ SHORT = (
     "ncnn, float16 weights",
     "tract, int8",
     "plain numpy, float32",
-    "hand-written C, int8",
+    GENERATED,
+    BY_HAND,
 )
 """The rows for the README: of most runtimes the best form."""
 
@@ -58,6 +60,8 @@ def results_page(report: dict[str, Any], mlperf: dict[str, Any], machine: str, t
         title = "One thread" if count == "1" else f"All cores ({count} threads)"
         sections.append(f"## {title}\n\n{_figures(report, count, table)}")
     sections.append(_notes(report))
+    if report.get("targets"):
+        sections.append(_targets(report, table))
     sections.append("![latency](plots/latency.svg)\n\n![throughput](plots/throughput.svg)\n\n![room](plots/room.svg)")
     sections += [_sizes(report, table), _lost(report), _settings(report), mlperf_section(mlperf, table)]
     return "\n\n".join([*sections, f"{machine}."]) + "\n"
@@ -134,7 +138,7 @@ def summary(report: dict[str, Any], mlperf: dict[str, Any], table: Table) -> str
     lost = f"Faster for one image than ours, by ratio of p50: {', '.join(faster)}. " if faster else ""
     if unsure := _unsure(report, FIGURES[0]):
         lost += f"Perhaps too, as the interval holds 1: {unsure}. "
-    return f"{table(columns, rows)}\n\n{lost}{mlperf_summary(mlperf)}{_caution(report)}"
+    return f"{table(columns, rows)}\n\n{lost}{_reached(report)}{mlperf_summary(mlperf)}{_caution(report)}"
 
 
 def _caution(report: dict[str, Any]) -> str:
@@ -222,6 +226,35 @@ def _notes(report: dict[str, Any]) -> str:
         f"then, and after 256 images and 10 batches. All of it took {sum(report['seconds'].values()) / 60:.0f} "
         f"minutes, of these {sum(report['conversion_seconds'].values()):.0f} s for conversions.{shown}"
     )
+
+
+def _targets(report: dict[str, Any], table: Table) -> str:
+    rows = []
+    for entry in report["targets"]:
+        got, verdict = ("not measured", "") if entry["met"] is None else (_interval(entry), _verdict(entry))
+        rows.append([entry["what"], entry["base"], got, f"{entry['most']:g}", verdict])
+    insides = {peer["name"]: peer["threads"]["1"].get("inside_p50_us") for peer in report["peers"]}
+    told = [f"{name} {value:.2f} us" for name, value in insides.items() if value]
+    alone = f"p50 timed in C: {', '.join(told)}. " if told else ""
+    return (
+        "## The model in C\n\nOne raw image to its label, one thread, against what it is to reach; of two bases the "
+        f"faster one.\n\n{table(['', 'of the time of', 'ratio', 'at most', ''], rows)}\n\n{alone}"
+        "The kernel by hand is for this one network; both are built by the same gcc with the same options."
+    )
+
+
+def _verdict(entry: dict[str, Any]) -> str:
+    return "met" if entry["met"] else "**missed**"
+
+
+def _reached(report: dict[str, Any]) -> str:
+    """The targets of the model in C in a line."""
+    told = [
+        f"{entry['what']} {_interval(entry)} of {entry['base']} (at most {entry['most']:g}: {_verdict(entry)})"
+        for entry in report.get("targets", [])
+        if entry["met"] is not None
+    ]
+    return f"The model in C: {'; '.join(told)}. " if told else ""
 
 
 def _sizes(report: dict[str, Any], table: Table) -> str:

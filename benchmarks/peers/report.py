@@ -73,6 +73,8 @@ def _measured(
         **figures(it.times),
         "images_per_second": BATCH * 1e9 / statistics.median([s for samples in it.batch_times for s in samples]),
     }
+    if it.inside_times:
+        found["inside_p50_us"] = figures(it.inside_times)["p50_us"]
     rounds = len(it.times)
     if base is not None and min(rounds, len(base.times)) >= 2:
         rounds = min(rounds, len(base.times))

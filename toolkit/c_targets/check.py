@@ -172,11 +172,13 @@ def _on(
                 made = dataclasses.replace(made, text=size.text, data=size.data, bss=size.bss)
             if target.kind == "wasm":
                 answers = run_module(built, interface, rows)
+                footprint = Footprint(not_counted="Node counts none")
             elif target.kind == "cortex-m":
                 answers, footprint = run_image(each, built, interface, rows)
             else:
                 answers = run_program(each, built, interface, rows)
-                footprint = Footprint(*(count(each, built, interface, rows) or ()))
+                footprint = count(each, built, interface, rows)
         except ModelError as error:
             return without_answers(made, len(rows), str(error))
-    return compare_c(made, expected, answers, footprint)
+    labels = None if answers.labels is None else (interface.labels_of(answers.values), answers.labels)
+    return compare_c(made, expected, answers.values, footprint, labels)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.c_targets.building import sizes_of
-from toolkit.c_targets.programs import START_SECONDS, answers_from, ended, stored
+from toolkit.c_targets.programs import START_SECONDS, Answers, answers_from, ended, stored
 from toolkit.c_targets.tools import run
 from toolkit.errors import ModelError
 from toolkit.verification.c_targets import Footprint
@@ -27,10 +27,8 @@ ROW_SECONDS = 0.5  # measured: 1 to 4 ms
 INSTRUCTIONS_A_TICK = 40
 
 
-def run_image(
-    tools: Toolchain, built: Built, interface: Interface, rows: NDArray[Any]
-) -> tuple[NDArray[np.float32], Footprint]:
-    """The answers to rows, float32 (n, outputs), and what they took.
+def run_image(tools: Toolchain, built: Built, interface: Interface, rows: NDArray[Any]) -> tuple[Answers, Footprint]:
+    """The answers to rows, and what they took.
 
     Args:
         tools: of the target.
@@ -50,7 +48,7 @@ def run_image(
     found = answers.read_bytes() if answers.exists() else b""
     if done.returncode:
         reason = " (the processor faulted)" if done.returncode == 3 else ""
-        raise ModelError(ended(done, len(found) // (4 * interface.outputs)) + reason)
+        raise ModelError(ended(done, len(found) // interface.answer_bytes) + reason)
     calls, low, high, stack = np.fromfile(folder / "counts.bin", f"{order}u4").tolist()
     size = sizes_of(tools, built.program)
     return answers_from(found, len(rows), interface, order), Footprint(

@@ -6,12 +6,15 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from toolkit.c_targets.programs import stored
 from toolkit.c_targets.tools import run
+from toolkit.verification.c_targets import Footprint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from toolkit.c_targets.building import Built
@@ -20,15 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["count"]
 
-SECONDS = 300.0  # beyond that it is not worth waiting for; measured: 1 s a million under qemu on a quiet machine
+SECONDS = 1200.0  # measured: 6 s a million lines on a busy machine, of which there are some four million
+PIECE = 1 << 20
 
 
-def count(tools: Toolchain, built: Built, interface: Interface, rows: NDArray[Any]) -> tuple[int, str] | None:
-    """Instructions of one inference, and what counted them; None where they cannot be counted.
+def count(tools: Toolchain, built: Built, interface: Interface, rows: NDArray[Any]) -> Footprint:
+    """Instructions of one inference, and what counted them; or why they were not counted.
 
     Natively by valgrind's callgrind, within the model's function: it plays a CPU with AVX2 and without AVX-512, so code
-    for that cannot be counted. Under qemu-user by a log with one line an instruction: the difference between two rows
-    and one.
+    for that cannot be counted. Where it does not find the function by its name (tcc), and under qemu-user by a log with
+    one line an instruction, it is the difference between two rows and one.
 
     Args:
         tools: of a target that is native or Linux.
@@ -46,27 +50,40 @@ def count(tools: Toolchain, built: Built, interface: Interface, rows: NDArray[An
     with ThreadPoolExecutor(1) as pool:
         one, two = (_lines(pool, command, given * times) for times in (1, 2))
     if not one or not two:
-        return None
-    return two - one, f"qemu {single}"
+        return Footprint(not_counted=f"{tools.runs_on} did not end well within {SECONDS:g} s")
+    return Footprint(two - one, f"qemu {single}")
 
 
-def _by_callgrind(built: Built, interface: Interface, given: bytes) -> tuple[int, str] | None:
+def _by_callgrind(built: Built, interface: Interface, given: bytes) -> Footprint:
     valgrind = shutil.which("valgrind")
     if valgrind is None:
-        return None
-    options = ["--tool=callgrind", "--callgrind-out-file=callgrind.out", f"--toggle-collect={interface.function}"]
-    done = run([valgrind, *options, str(built.program)], built.program.parent, SECONDS, given)
+        return Footprint(not_counted="valgrind is not installed")
+    command = [valgrind, "--tool=callgrind", "--callgrind-out-file=callgrind.out"]
+    within = _collected([*command, f"--toggle-collect={interface.function}"], built, given)
+    if within is None:
+        return Footprint(not_counted="valgrind, which knows no AVX-512, does not run it to its end")
+    if not within:
+        one, two = (_collected(command, built, given * times) for times in (1, 2))
+        if not one or not two:
+            return Footprint(not_counted="valgrind counts none")
+        within = two - one
+    return Footprint(within, "callgrind")
+
+
+def _collected(command: Sequence[str], built: Built, given: bytes) -> int | None:
+    """What callgrind collects; None where the program does not run to its end."""
+    done = run([*command, str(built.program)], built.program.parent, SECONDS, given)
     found = re.search(rb"Collected : (\d+)", done.stderr)
-    return (int(found[1]), "callgrind") if done.returncode == 0 and found and int(found[1]) else None
+    return int(found[1]) if done.returncode == 0 and found else None
 
 
 def _lines(pool: ThreadPoolExecutor, command: list[str], given: bytes) -> int | None:
-    """Lines of qemu's log; None if it did not end well in time."""
+    """Lines of qemu's log that stand for an instruction; None if it did not end well in time."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         if process.stdin is None or process.stderr is None:
             return None
-        counted = pool.submit(lambda lines: sum(line.startswith(b"Trace") for line in lines), process.stderr)
+        counted = pool.submit(_traces, process.stderr)
         process.stdin.write(given)
         process.stdin.close()
         found = counted.result(SECONDS)
@@ -78,3 +95,13 @@ def _lines(pool: ThreadPoolExecutor, command: list[str], given: bytes) -> int | 
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
+
+
+def _traces(log: IO[bytes]) -> int:
+    """Lines that begin with "Trace"; in large pieces, since a loop over lines takes longer than qemu itself."""
+    found, end = 0, b"\n"
+    while piece := log.read(PIECE):
+        text = end + piece
+        found += text.count(b"\nTrace ")
+        end = text[-6:]  # shorter than what is looked for, so that nothing is counted twice
+    return found

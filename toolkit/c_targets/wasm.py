@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from toolkit.c_targets.building import Built, Sizes
+from toolkit.c_targets.programs import Answers
 from toolkit.c_wasm.build import build_wasm
 from toolkit.c_wasm.node import run_in_node
 from toolkit.errors import InputError, ModelError
@@ -13,7 +14,6 @@ from toolkit.errors import InputError, ModelError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from toolkit.c_targets.interface import Interface
@@ -42,13 +42,13 @@ def build_module(code: str, header: str, interface: Interface, folder: Path, *, 
     return Built(path, seconds, Sizes(len(module), 0, 0))
 
 
-def run_module(built: Built, interface: Interface, rows: NDArray[Any]) -> NDArray[np.float32]:
-    """The answers to rows (n, inputs) of the interface's dtype: float32 (n, outputs).
+def run_module(built: Built, interface: Interface, rows: NDArray[Any]) -> Answers:
+    """The answers to rows (n, inputs) of the interface's dtype; the module has no function for labels.
 
     Raises:
         ModelError: Node cannot run it.
     """
     try:
-        return run_in_node(built.program.read_bytes(), rows, interface.outputs)
+        return Answers(run_in_node(built.program.read_bytes(), rows, interface.outputs), None)
     except InputError as error:
         raise ModelError(str(error)) from error

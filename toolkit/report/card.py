@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from toolkit.card_mark import CARD_MARK
 from toolkit.inspection.svg import printable
 from toolkit.report.parts import Missing
-from toolkit.report.words import DASH, epochs_of, kilobytes, microseconds, percent, points, value_text
+from toolkit.report.words import DASH, epochs_of, kilobytes, microseconds, percent, points, same_bits, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -261,6 +261,9 @@ def _export(report: Report) -> str:
     else:
         rows = [[f"`{each.file}`", each.cpu, each.verdict, f"{each.rows:,}"] for each in report.cpus]
         said.append(_table(["on emulated CPUs", "CPU", "verdict", "rows"], rows, left=3))
+    if report.c_targets:
+        rows = [[f"`{each.target}`", each.machine, same_bits(each), f"{each.rows:,}"] for each in report.c_targets]
+        said.append(_table(["the model in C", "runs on", "verdict", "rows"], rows, left=3))
     if isinstance(report.bench, Missing):
         said.append(_missing(report.bench))
     else:

@@ -106,6 +106,7 @@ def make_report(folder: Path, test: Path | None, fashion: Callable[[], FashionMn
         flips=flips,
         layers=layers,
         cpus=describe_cpus(manifest, place),
+        c_targets=tuple(manifest.c_targets),
         bench=bench,
         provenance=trace(folder, manifest, place, timed=not isinstance(bench, Missing)),
         manifest=manifest,

@@ -85,4 +85,7 @@ def _commands(folder: Path, manifest: Manifest, place: str, *, timed: bool) -> l
         rows = [] if test is None else [f"--test={shlex.quote(test)}"]
         if cpus := dict.fromkeys(row.cpu for rows_of in manifest.cpus.values() for row in rows_of):
             found.append(" ".join([f"toolkit verify {place}", *rows, *(f"--cpu {cpu}" for cpu in cpus)]))
+        if manifest.c_targets:
+            targets = (f"--c {row.target}" for row in manifest.c_targets)
+            found.append(" ".join([f"toolkit verify {place}", *rows, *targets]))
     return found + ([f"toolkit bench {place}"] if timed else [])

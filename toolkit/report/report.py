@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from toolkit.artifact import Manifest
+    from toolkit.artifact import CTargetRecord, Manifest
     from toolkit.report.bench import BenchFacts
     from toolkit.report.data import DataFacts
     from toolkit.report.export import CpuFacts, ExportFacts, FlipFacts
@@ -52,6 +52,7 @@ class Report:
         verdict: the same in words.
         tiles: the figures that matter most.
         data, network, neurons, live, training, results, export, flips, layers, cpus, bench, provenance: the parts.
+        c_targets: what the C code gave where ``verify --c`` ran it; empty where there is none, or it was not run.
         manifest: of the artifact.
         pictures: by test row, those of mistakes and flips, uint8 (height, width) or (height, width, 3).
     """
@@ -72,6 +73,7 @@ class Report:
     flips: FlipFacts | Missing
     layers: LayerReport | Missing
     cpus: tuple[CpuFacts, ...] | Missing
+    c_targets: tuple[CTargetRecord, ...]
     bench: BenchFacts | Missing
     provenance: Provenance
     manifest: Manifest = field(repr=False, metadata=ASIDE)

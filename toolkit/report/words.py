@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from toolkit.artifact import TrainingRecord
+    from toolkit.artifact import CTargetRecord, TrainingRecord
 
-__all__ = ["DASH", "epochs_of", "figure", "kilobytes", "listed", "microseconds", "percent", "points", "value_text"]
+__all__ = [
+    "DASH",
+    "epochs_of",
+    "figure",
+    "kilobytes",
+    "listed",
+    "microseconds",
+    "percent",
+    "points",
+    "same_bits",
+    "value_text",
+]
 
 DASH = "\N{EN DASH}"
 """In the place of a figure that is not known."""
@@ -43,6 +54,11 @@ def figure(value: float | None) -> str:
 def listed(words: list[str]) -> str:
     """Words in a sentence."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def same_bits(record: CTargetRecord) -> str:
+    """What became of the C code on a target."""
+    return f"{record.logits_differ:,} values differ" if record.logits_differ else "the same bits"
 
 
 def value_text(value: Any) -> str:

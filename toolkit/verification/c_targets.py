@@ -49,6 +49,7 @@ class Footprint:
     Attributes:
         instructions: of one inference.
         counted_by: what counted them.
+        not_counted: why there are none.
         flash, ram: bytes of a whole image for a microcontroller, its stack counted as RAM.
         stack: bytes of it that one call takes.
     """
@@ -58,6 +59,7 @@ class Footprint:
     flash: int | None = None
     ram: int | None = None
     stack: int | None = None
+    not_counted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class CTargetCheck:
         footprint: what it takes.
         verdict: "passed", "failed", or "not run" where something is missing on this system.
         reason: why it was not run, or gave no answers.
+        labels: of the function that gives labels, compared with the values that it gave on the same target; 0 where
+            the model is no classifier, or only the values can be asked for.
+        labels_differ: of these, that are others than the largest value's.
     """
 
     made: Made
@@ -85,6 +90,8 @@ class CTargetCheck:
     footprint: Footprint
     verdict: Literal["passed", "failed", "not run"]
     reason: str | None = None
+    labels: int = 0
+    labels_differ: int = 0
 
     @property
     def gates(self) -> list[Gate]:
@@ -92,10 +99,13 @@ class CTargetCheck:
         if self.verdict == "not run":
             return []
         name = self.made.target
-        return [
+        gates = [
             at_most(f"rows without an answer on {name}", self.unanswered, 0),
             at_most(f"logits that differ on {name}", self.logits_differ, 0),
         ]
+        if self.labels:
+            gates.append(at_most(f"labels that are not the largest logit's on {name}", self.labels_differ, 0))
+        return gates
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,13 @@ class CReport:
         ]
 
 
-def compare_c(made: Made, here: NDArray[np.float32], there: NDArray[np.float32], footprint: Footprint) -> CTargetCheck:
+def compare_c(
+    made: Made,
+    here: NDArray[np.float32],
+    there: NDArray[np.float32],
+    footprint: Footprint,
+    labels: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None,
+) -> CTargetCheck:
     """Compare the int8 file's answers with the C code's.
 
     Args:
@@ -142,15 +158,27 @@ def compare_c(made: Made, here: NDArray[np.float32], there: NDArray[np.float32],
         here: the file's, float32 (n, outputs).
         there: the C code's.
         footprint: what it takes.
+        labels: those of the C code's own values, and those that it gave, (n,) each; None where it gave none.
 
     Raises:
         ValueError: the shapes differ, or there are no rows.
     """
     if here.shape != there.shape or not len(here):
         raise ValueError(f"cannot compare answers of shapes {here.shape} and {there.shape}")
-    differ = other_bits(here, there)
+    differ, told, wrong = other_bits(here, there), 0, 0
+    if labels is not None:
+        told, wrong = len(labels[1]), int((labels[0] != labels[1]).sum())
     return CTargetCheck(
-        made, len(here), 0, here.size, differ, largest(here, there), footprint, "failed" if differ else "passed"
+        made,
+        len(here),
+        0,
+        here.size,
+        differ,
+        largest(here, there),
+        footprint,
+        "failed" if differ or wrong else "passed",
+        labels=told,
+        labels_differ=wrong,
     )
 
 

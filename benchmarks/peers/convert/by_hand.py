@@ -20,11 +20,13 @@ from benchmarks.shared.common import REFERENCE
 from toolkit.errors import MissingError, ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-__all__ = ["build", "compiled", "file_logits", "kernel_logits"]
+__all__ = ["FLAGS", "TIMED", "build", "compiled", "file_logits", "kernel_logits", "shared_library"]
 
-SOURCE = Path(__file__).with_name("kernel.c")
+SOURCE, TIMED = (Path(__file__).with_name(name) for name in ("kernel.c", "timed.c"))
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=off", "-shared", "-fPIC")
 LINE, SIDE = 64, 4
 
@@ -44,8 +46,6 @@ def build(model: Path, folder: Path) -> Path:
         MissingError: no gcc.
         ModelError: the file is of another kind, or gcc refuses the source.
     """
-    if not shutil.which("gcc"):
-        raise MissingError("the hand-written kernel needs gcc, and there is none; install it")
     (folder / "layers.h").write_text(_header(_layers(model)), encoding="utf-8")
     return compiled(folder)
 
@@ -54,13 +54,26 @@ def compiled(folder: Path) -> Path:
     """The kernel with the numbers of ``layers.h`` in a folder, built there.
 
     Raises:
+        MissingError: no gcc.
         ModelError: gcc refuses the source.
     """
-    target = folder / "kernel.so"
-    command = ["gcc", *FLAGS, f"-I{folder}", str(SOURCE), "-o", str(target), "-lm"]
+    return shared_library([*FLAGS, f"-I{folder}"], [SOURCE, TIMED], folder / "kernel.so")
+
+
+def shared_library(options: Sequence[str], sources: Sequence[Path], target: Path) -> Path:
+    """What gcc makes of some sources.
+
+    Raises:
+        MissingError: no gcc.
+        ModelError: gcc refuses them.
+    """
+    if not shutil.which("gcc"):
+        raise MissingError("a kernel in C needs gcc, and there is none; install it")
+    command = ["gcc", *options, *map(str, sources), "-o", str(target), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ModelError(f"gcc refuses {SOURCE.name}: {done.stderr.strip().splitlines()[-1]}; see {folder}/layers.h")
+        said = done.stderr.strip().splitlines()[-1]
+        raise ModelError(f"gcc refuses {sources[0].name}: {said}; see {target.parent}")
     return target
 
 

@@ -14,7 +14,8 @@ class Engine:
         sys.path.append(spec["code"])
         module: Any = importlib.import_module("predictor")
         # Given, so that nobody's settings.json of this machine is taken.
-        it = module.Predictor(spec["files"]["model"], settings=module.RuntimeSettings(threads=spec["threads"]))
+        settings = module.RuntimeSettings(threads=spec["threads"])
+        it = module.Predictor(spec["files"]["model"], settings=settings, **spec["options"])
         self.classify, self._batch = it.classify, it.predict_batch
 
     def classify_batch(self, images: Any) -> Any:

@@ -1,6 +1,6 @@
 /* A whole image for a Cortex-M, without a C library's start or files. By the debugger's semihosting it reads rows.bin and
- * writes answers.bin, and at the end counts.bin: four uint32, see run(). Exit codes: 0 all is well, 2 a file cannot be
- * read or written, 3 the processor faulted.
+ * writes answers.bin (behind each answer its label as an int32, if the model gives labels), and at the end counts.bin:
+ * four uint32, see run(). Exit codes: 0 all is well, 2 a file cannot be read or written, 3 the processor faulted.
  */
 #include "rows.h"
 
@@ -67,6 +67,11 @@ static void run(void)
         ticks += (begun - SYSTICK[2]) & 0xFFFFFF;
         if (!moved(WRITE, answers, to, GIVEN))
             leave(2);
+#ifdef CLASSIFY
+        const int32_t label = CLASSIFY((const VALUE *)(const void *)(row + calls % 8));
+        if (!moved(WRITE, answers, &label, sizeof label))
+            leave(2);
+#endif
     }
     while (*lowest == PAINT)
         lowest++;

@@ -8,7 +8,7 @@ from toolkit.report.charts import latency_chart
 from toolkit.report.markup import Child, Html, code, paragraph, table, tag
 from toolkit.report.parts import Missing, not_exported
 from toolkit.report.sections.common import cards, figure, part, row_card, section, without
-from toolkit.report.words import DASH, kilobytes, percent, points
+from toolkit.report.words import DASH, kilobytes, percent, points, same_bits
 from toolkit.report.words import figure as number
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def show(report: Report) -> Html:
         _flips(report) if any(file.kind not in ("float32", "keras", "saved_model") for file in facts.files) else None,
         _layers(report) if any(file.kind == "int8" for file in exported) else None,
         _cpus(report),
+        _c_targets(report),
         _bench(report.bench),
     )
 
@@ -233,6 +234,33 @@ def _cpus(report: Report) -> Html:
             "1,000 rows); the largest difference is of what comes out behind it."
         ),
         table("Verdicts by CPU", columns, rows, left=3),
+    )
+
+
+def _c_targets(report: Report) -> Child:
+    if not report.c_targets:
+        return None
+    rows = [
+        [
+            each.target,
+            f"{each.compiler} {each.flags}",
+            each.machine if each.machine == each.runs_on else f"{each.machine}, {each.runs_on}",
+            tag("span", same_bits(each), class_="bad" if each.logits_differ else "good"),
+            f"{each.rows:,}",
+            number(each.logits_max_abs),
+            *(DASH if value is None else f"{value:,}" for value in (each.instructions, each.flash, each.ram)),
+        ]
+        for each in report.c_targets
+    ]
+    columns = ["target", "compiler", "runs on", "verdict", "rows", "largest difference", "instructions an inference"]
+    return part(
+        "The model in C",
+        paragraph(
+            "model.c compiled for other processors and run there or under emulation. What it gives in front of the "
+            "last softmax is compared with the int8 file's, bit for bit. Flash and RAM, in bytes, are those of a whole "
+            "image for a microcontroller."
+        ),
+        table("Verdicts by target of the C code", [*columns, "flash", "RAM"], rows, left=4),
     )
 
 
