@@ -257,6 +257,35 @@ def test_teachers_answers_are_the_mean_of_their_softened_probabilities(few: Fash
         assert np.allclose(found[at], expected, atol=1e-5)
 
 
+def test_teachers_are_asked_through_fused_normalizations(few: FashionMnist) -> None:
+    import keras
+
+    from toolkit.training.fused_norm import FusedNormalization
+    from toolkit.training.inputs import scaled
+    from toolkit.training.teacher import build_teacher, fused
+
+    pixels = scaled(few.validation_images[:64])
+    teacher = build_teacher(SMALL_TEACHER)
+    teacher(pixels, training=True)  # statistics of their own
+    found = fused(teacher)
+    kinds = [type(layer) for layer in found.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert set(kinds) == {FusedNormalization}
+    assert np.allclose(found(pixels), teacher(pixels), atol=1e-4)
+
+    class Own(keras.Model):  # type: ignore[misc]  # Keras has no types
+        """Cannot be rebuilt from a config."""
+
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def call(self, images: Any) -> Any:
+            return self.inner(images)
+
+    own = Own(teacher)
+    assert fused(own) is own
+
+
 def test_a_teacher_of_another_form_is_refused(tmp_path: Path) -> None:
     import keras
 

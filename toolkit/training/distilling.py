@@ -74,12 +74,10 @@ def teach(
     if recipe.teacher is not None:
         seeds = np.random.SeedSequence([seed, 1]).generate_state(recipe.teacher.count)
         found_ones = [_trained(recipe, data, int(s), at, on_epoch, run) for at, s in enumerate(seeds, start=1)]
-        teachers, spent = (
-            [fused(recipe.teacher, one) for one, _ in found_ones],
-            sum(seconds for _, seconds in found_ones),
-        )
+        opened, spent = [one for one, _ in found_ones], sum(seconds for _, seconds in found_ones)
     else:
-        teachers, spent = [open_teacher(Path(name)) for name in recipe.teacher_files], 0.0
+        opened, spent = [open_teacher(Path(name)) for name in recipe.teacher_files], 0.0
+    teachers = [fused(one) for one in opened]
     start = time.perf_counter()
     augmentation = Augmentation(recipe.flip, recipe.shift)
     soft = soft_targets(teachers, data.train_images, augmentation, recipe.temperature, step)

@@ -128,11 +128,24 @@ def train_teacher(recipe: TeacherRecipe, data: FashionMnist, seed: int, network:
     return trained
 
 
-def fused(recipe: TeacherRecipe, teacher: Any) -> Any:
-    """The same network with the fused normalization, which answers in half the time."""
-    network = build_teacher(recipe, FusedNormalization)
-    network.set_weights(teacher.get_weights())
-    return network
+def fused(network: Any) -> Any:
+    """The same network with fused normalizations, which answers in half the time; itself where it cannot be rebuilt."""
+    keras = import_keras()
+    usual = keras.layers.BatchNormalization
+
+    def rebuilt(layer: Any) -> Any:
+        kind = type(layer)
+        if kind is usual and layer.scale and layer.center and not layer.renorm:
+            rank = len(layer.input.shape)
+            kind = FusedNormalization if rank in (2, 4) and layer.axis in (-1, rank - 1) else kind
+        return kind.from_config(layer.get_config())
+
+    try:
+        found = keras.models.clone_model(network, clone_function=rebuilt)
+    except (ValueError, TypeError, NotImplementedError):  # a class of the user's, or a layer that has no config
+        return network
+    found.set_weights(network.get_weights())
+    return found
 
 
 def open_teacher(path: Path) -> Any:
