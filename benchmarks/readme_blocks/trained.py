@@ -44,13 +44,12 @@ def training() -> str:
     rows = []
     for name, entry in report["recipes"].items():
         models, found = entry["models"], entry["summary"]
-        whole = [model for model in models if model["own_teachers"] is not False]
-        seconds = sorted(model["seconds"] for model in whole)
+        seconds = sorted(model["seconds"] for model in models if model["timed"])
         rows.append(
             [
                 f"`{name}`",
                 f"{found['seeds']}",
-                f"{seconds[0]:.0f} to {seconds[-1]:.0f} s",
+                f"{seconds[0]:.0f} to {seconds[-1]:.0f} s" if len(seconds) > 1 else f"{seconds[0]:.0f} s",
                 *(
                     f"{found[kind]['mean']:.2%} ({found[kind]['least']:.2%} to {found[kind]['most']:.2%})"
                     for kind in ("validation_accuracy", "float32", "int8")
@@ -63,13 +62,16 @@ def training() -> str:
     ]  # fmt: skip
     shared = [
         f"{sum(m['own_teachers'] is False for m in e['models'])} of {len(e['models'])} `{name}` models learn from the "
-        "first one's teachers, and their time is left out"
+        "first one's teachers"
         for name, e in report["recipes"].items()
         if any(m["own_teachers"] is False for m in e["models"])
     ]
     epochs = report["speed"]["median_seconds"]
     text = "Means, least and most. int8 has one weight scale an output channel. "
     text += f"{'; '.join(shared)}. " if shared else ""
+    for name, entry in report["recipes"].items():
+        if (timed := sum(model["timed"] for model in entry["models"])) < len(entry["models"]):
+            text += f"Time of `{name}` with its teachers, alone on the machine: {timed} of its models. "
     if missing := [name for name in ("notebook", "default", "best") if name not in report["recipes"]]:
         text += f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}. "
     if "notebook" in report["recipes"]:
