@@ -295,7 +295,14 @@ SMALL = ("--hidden", "16", "--epochs", "8")
 def begun(output: Path) -> subprocess.Popen[str]:
     """That training by the installed command, at the end of its second epoch."""
     command = [sys.executable, "-m", "toolkit", "train", "--output", str(output), *SMALL]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a script, SIGINT is ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - before any thread of ours
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "epoch 2/8" in line:
