@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import functools
+import io
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.warm import Warm
 from toolkit.data import FashionMnist, load
 
 if TYPE_CHECKING:
@@ -24,6 +29,26 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "exported" / "fashion-mnist"
 TOOLKIT = Path(sys.executable).parent / "toolkit"
+
+
+LONGEST = (
+    "test_other_cpus.py",
+    "test_resume.py",
+    "test_tune.py",
+    "test_quantize.py",
+    "test_bundle_wheel.py",
+    "test_sweep.py",
+    "test_packaging.py",
+    "test_poisoned_layers.py",
+    "test_device_benchmark.py",
+    "test_architectures.py",
+)
+"""Begun first, so that no worker is left with one of them when the other has nothing to do any more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 def pytest_report_header() -> str:
@@ -48,12 +73,35 @@ class Finished:
         return lines[0]
 
 
-def toolkit(*arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> Finished:
-    """Run the installed ``toolkit`` command."""
+_WITH_KERAS = ("run", "train", "sweep", "export", "tune", "verify", "inspect", "report")
+"""Commands that import TensorFlow, which takes most of their time on models as small as tests have."""
+
+
+@functools.cache
+def _warm() -> Warm:
+    return Warm()
+
+
+def toolkit(
+    *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, fresh: bool = False
+) -> Finished:
+    """Run the installed ``toolkit`` command.
+
+    Args:
+        arguments: its arguments.
+        cwd: the folder it is started in; None: the project's.
+        env: variables it has besides ours.
+        fresh: it has to import TensorFlow by itself. Else it may be forked from a process that has; see `tests.warm`.
+    """
+    command = [str(TOOLKIT), *map(str, arguments)]
+    environment = {**os.environ, **(env or {})}
+    if not fresh and hasattr(os, "fork") and arguments and arguments[0] in _WITH_KERAS and _warm().fits(environment):
+        code, out, err = _warm().run(command, cwd or ROOT, environment, 300)
+        return Finished(code, *(io.TextIOWrapper(io.BytesIO(said)).read() for said in (out, err)))
     done = subprocess.run(
-        [str(TOOLKIT), *map(str, arguments)],
+        command,
         cwd=cwd or ROOT,
-        env={**os.environ, **(env or {})},
+        env=environment,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -83,10 +131,21 @@ def zoo() -> Callable[[str], Example]:
 
 
 @pytest.fixture(scope="session")
-def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
-    """`toolkit run` on the real data with two epochs: the artifact folder and what the command said."""
-    folder = tmp_path_factory.mktemp("whole run") / "small"
-    return folder, toolkit("run", "--epochs", 2, "--output", folder)
+def whole_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, Finished]:
+    """`toolkit run` on the real data with two epochs: the artifact folder and what the command said.
+
+    Half a minute, so the first worker that needs it makes it, and the others wait.
+    """
+    alone = not hasattr(request.config, "workerinput")  # else pytest-xdist gives each worker a folder in a common one
+    place = (tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent) / "whole run"
+    folder, said = place / "small", place / "said.json"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            finished = toolkit("run", "--epochs", 2, "--output", folder, fresh=True)
+            said.write_text(json.dumps(dataclasses.asdict(finished)))
+    return folder, Finished(**json.loads(said.read_text()))
 
 
 @pytest.fixture(scope="session")

@@ -127,7 +127,7 @@ def test_what_is_no_keras_model_is_refused(tmp_path: Path, kind: str, says: str)
 
 def test_a_lone_keras_file_is_exported_beside_nothing_else(tmp_path: Path) -> None:
     shutil.copy(REFERENCE / "model.keras", tmp_path / "my.keras")
-    finished = toolkit("export", "my.keras", "--quantize", "dynamic", "--json", cwd=tmp_path)
+    finished = toolkit("export", "my.keras", "--quantize", "dynamic", "--json", cwd=tmp_path, fresh=True)
     assert finished.code == 0, finished.err
     answer = json.loads(finished.out)
     assert answer["artifact"] == "exported/my"
@@ -273,6 +273,27 @@ def test_two_runs_into_one_folder_and_a_kill(trained: Path, tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir() if "staging" in p.name] == []
 
 
+@pytest.mark.parametrize(("first", "found"), [("import toolkit.cli.app", "False"), ("", "True")])
+def test_matplotlib_is_hidden_from_keras_in_the_command_alone(first: str, found: str, tmp_path: Path) -> None:
+    """Keras imports it where it can, which takes long. Stand-ins show what Keras and those after it see."""
+    (tmp_path / "keras.py").write_text(
+        "from importlib import import_module\nfound = True\n"
+        "try:\n    import_module('matplotlib.pyplot')\nexcept ImportError:\n    found = False\n"
+    )
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").touch()
+    (tmp_path / "matplotlib" / "pyplot.py").touch()
+    (tmp_path / "tensorflow.py").write_text("class config:\n    list_logical_devices = staticmethod(list)\n")
+    script = f"{first}\nfrom toolkit.keras_model.runtime import import_keras\nprint(import_keras().found)\n"
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", script + "import matplotlib.pyplot"],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == [found], done.stderr
+    assert done.returncode == 0, done.stderr
+
+
 def test_training_shows_a_bar_in_a_terminal(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     command = [str(TOOLKIT), "train", "--output", str(tmp_path / "run"), "--epochs", "2", "--hidden", "16"]
@@ -368,7 +389,7 @@ class TestReference:
     """The committed artifact is right, and was made by the commands."""
 
     def test_it_verifies(self, tmp_path: Path) -> None:
-        finished = toolkit("verify", REFERENCE, "--json", "--output", tmp_path / "parity.json")
+        finished = toolkit("verify", REFERENCE, "--json", "--output", tmp_path / "parity.json", fresh=True)
         assert finished.code == 0, finished.err
         report = json.loads(finished.out)
         assert report["reference"][0]["accuracy"] >= 0.89

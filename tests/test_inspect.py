@@ -83,7 +83,7 @@ def test_quantization_is_what_the_manifest_says() -> None:
 
 
 def test_people_see_tables() -> None:
-    finished = toolkit("inspect", REFERENCE)
+    finished = toolkit("inspect", REFERENCE, fresh=True)
     assert finished.code == 0, finished.err
     for text in (
         "266,200 for one row", "from 1.11 (its 8-bit layers, which", "from 1.7 (the oldest release that was tried)",

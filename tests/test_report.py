@@ -271,7 +271,8 @@ def test_timings(made: tuple[Path, str, dict[str, Any]]) -> None:
 
 def test_pictures_are_whole_svg_files(tmp_path: Path) -> None:
     artifact = copied(tmp_path)
-    done = toolkit("report", artifact, "-o", tmp_path / "page.html", "--images", tmp_path / "deep" / "pictures")
+    pictures = tmp_path / "deep" / "pictures"
+    done = toolkit("report", artifact, "-o", tmp_path / "page.html", "--images", pictures, fresh=True)
     assert done.code == 0, done.err
     names = {path.name for path in (tmp_path / "deep" / "pictures").iterdir()}
     expected = {"data-grid", "pixels", "network", "training-accuracy", "training-loss", "confusion", "calibration"}

@@ -140,7 +140,8 @@ def test_interrupted_continued_applied_and_trained_by_the_command(tmp_path: Path
 
 
 def test_settings_that_make_no_sense_end_the_command(tmp_path: Path) -> None:
-    finished = toolkit("sweep", "-o", tmp_path, "--search", "optimizer=adam", "--search", "momentum=0.1..0.9")
+    search = ["--search", "optimizer=adam", "--search", "momentum=0.1..0.9"]
+    finished = toolkit("sweep", "-o", tmp_path, *search, fresh=True)
     assert finished.code == 2
     assert "none of the first 5 trials could be trained" in finished.error_line
     assert "only sgd takes one" in finished.error_line

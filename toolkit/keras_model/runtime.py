@@ -27,7 +27,7 @@ def import_keras() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        with _quiet_stderr():
+        with _quiet_stderr(), _without_matplotlib():
             import keras
             import tensorflow as tf
 
@@ -50,6 +50,24 @@ def import_tensorflow() -> Any:
     import tensorflow as tf
 
     return tf
+
+
+@contextmanager
+def _without_matplotlib() -> Iterator[None]:
+    """Hide matplotlib from Keras, which imports all of it for pictures that no command draws: a sixth of the start.
+
+    Only where the process is the command: in a person's own, Keras keeps its pictures. What wants matplotlib later
+    imports it as ever.
+    """
+    name = "matplotlib"
+    if "toolkit.cli.app" not in sys.modules or name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # so that importing it fails as if it were not installed
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 @contextmanager
