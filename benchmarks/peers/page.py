@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.mlperf.page import mlperf_section, mlperf_summary
-from benchmarks.peers.field import BY_HAND, GENERATED, NATIVE, OURS
+from benchmarks.peers.field import BY_HAND, FIELD, GENERATED, NATIVE, OURS
 from benchmarks.peers.plots import Mark, dots
 from benchmarks.peers.reasons import FIGURES, Figure, better, perhaps, reason
 
@@ -60,6 +60,9 @@ def results_page(report: dict[str, Any], mlperf: dict[str, Any], machine: str, t
         title = "One thread" if count == "1" else f"All cores ({count} threads)"
         sections.append(f"## {title}\n\n{_figures(report, count, table)}")
     sections.append(_notes(report))
+    measured = {peer["name"] for peer in report["peers"]}
+    if missing := [peer.name for peer in FIELD if peer.name not in measured]:
+        sections.append(f"Not measured yet: {'; '.join(missing)}.")
     if report.get("targets"):
         sections.append(_targets(report, table))
     sections.append("![latency](plots/latency.svg)\n\n![throughput](plots/throughput.svg)\n\n![room](plots/room.svg)")
