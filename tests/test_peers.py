@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 import os
+import re
 import shutil
 import signal
 import subprocess
