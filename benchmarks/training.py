@@ -199,6 +199,7 @@ def summary(models: list[dict[str, Any]]) -> dict[str, Any]:
 def speed() -> dict[str, Any]:
     """Seconds an epoch of the default recipe, from the times at which epochs end, without the first (it compiles)."""
     from toolkit.training.fit import train
+    from toolkit.training.precision import policy_of
     from toolkit.training.recipes import RECIPES as NAMED
 
     ends: list[float] = []
@@ -206,7 +207,12 @@ def speed() -> dict[str, Any]:
         recipe = NAMED["default"].override(epochs=SPEED_EPOCHS)
         train(recipe, load(), 1, Path(folder), lambda _: ends.append(time.perf_counter()))
     epochs = [after - before for before, after in pairwise(ends)]
-    return {"recipe": "default", "epochs": epochs, "median_seconds": statistics.median(epochs)}
+    return {
+        "recipe": "default",
+        "precision": policy_of(recipe.precision),
+        "epochs": epochs,
+        "median_seconds": statistics.median(epochs),
+    }
 
 
 if __name__ == "__main__":

@@ -71,7 +71,12 @@ def training() -> str:
     text += f"{'; '.join(shared)}. " if shared else ""
     for name, entry in report["recipes"].items():
         if (timed := sum(model["timed"] for model in entry["models"])) < len(entry["models"]):
-            text += f"Time of `{name}` with its teachers, alone on the machine: {timed} of its models. "
+            text += f"The time is that of {timed} of the {len(entry['models'])} `{name}` models. "
+    multiplied = [
+        f"`{name}` {', '.join(sorted({model['precision'] for model in entry['models']}))}"
+        for name, entry in report["recipes"].items()
+    ]
+    text += f"Multiplied in: {'; '.join(multiplied)}. "
     if missing := [name for name in ("notebook", "default", "best") if name not in report["recipes"]]:
         text += f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}. "
     if "notebook" in report["recipes"]:
@@ -85,7 +90,7 @@ def training() -> str:
         )
     return (
         f"{table(columns, rows)}\n\n{text}An epoch of `{report['speed']['recipe']}` takes {epochs:.2f} s (median, "
-        f"55,000 images).\n\n{machine(report['host'])}, `make training`."
+        f"55,000 images, {report['speed']['precision']}).\n\n{machine(report['host'])}, `make training`."
     )
 
 
