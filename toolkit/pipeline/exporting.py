@@ -30,7 +30,7 @@ from toolkit.native import LIBRARY
 from toolkit.other_cpus import OtherCpus
 from toolkit.pipeline.material import Material, OwnData, RawInput
 from toolkit.pipeline.verifying import FailedGatesError, Reference, parity_text, verify_files
-from toolkit.publishing import staged_folder
+from toolkit.staged_folders import staged_folder
 from toolkit.verification.gates import Limits
 from toolkit.verification.parity import DecisionParity
 

@@ -21,7 +21,8 @@ from toolkit.other_cpus import OtherCpus
 from toolkit.pipeline.material import divided, fashion_rows, keras_rows, scales_pixels, to_file
 from toolkit.pipeline.targets import targets_for
 from toolkit.predictor import LOGITS, PROBABILITIES
-from toolkit.publishing import replace_manifest, write_atomic
+from toolkit.publishing import write_atomic
+from toolkit.staged_folders import replace_manifest
 from toolkit.verification.parity import DECISIONS
 from toolkit.verification.report import VerificationReport, describe_keras
 from toolkit.verification.verify import verify
