@@ -25,9 +25,9 @@ from toolkit.staged_folders import staged_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from toolkit.artifact import TrainingRecord
     from toolkit.data import FashionMnist
     from toolkit.keras_model import SourceModel
+    from toolkit.manifest_records import TrainingRecord
     from toolkit.progress import Note, Step
     from toolkit.training.history import OnEpoch
     from toolkit.verification.report import VerificationReport
