@@ -18,7 +18,8 @@ from toolkit.manifest_records import ConversionRecord, FileRecord, ParityRecord,
 from toolkit.native import LIBRARY
 from toolkit.other_cpus import OtherCpus
 from toolkit.pipeline.material import Material, OwnData, RawInput
-from toolkit.pipeline.verifying import FailedGatesError, Reference, parity_text, verify_files
+from toolkit.pipeline.reference import Reference
+from toolkit.pipeline.verifying import FailedGatesError, parity_text, verify_files
 from toolkit.staged_folders import staged_folder
 from toolkit.verification.gates import Limits
 from toolkit.verification.parity import DecisionParity
