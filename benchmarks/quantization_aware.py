@@ -38,8 +38,8 @@ from toolkit.training.recipe_files import recipe_from_json
 from toolkit.training.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
-    from toolkit.artifact import TrainingRecord
     from toolkit.data import FashionMnist
+    from toolkit.manifest_records import TrainingRecord
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "results" / "quantization_aware.json"
 SEEDS = 5

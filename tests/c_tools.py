@@ -11,10 +11,11 @@ import pytest
 
 from tests.c_chains import write_files
 from tests.conftest import REFERENCE
-from toolkit.artifact import C_FILES, FileRecord, load_manifest, sha256_of
+from toolkit.artifact import C_FILES, load_manifest, sha256_of
 from toolkit.c_targets.check import ready
 from toolkit.c_targets.table import choose
 from toolkit.errors import MissingError
+from toolkit.manifest_records import FileRecord
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,12 +21,13 @@ import pytest
 
 from tests.conftest import REFERENCE, ROOT, TOOLKIT, toolkit
 from toolkit import golden
-from toolkit.artifact import ParityRecord, TensorContract, load_manifest
+from toolkit.artifact import load_manifest
 from toolkit.bundle import readme
 from toolkit.bundle.folder import publish
 from toolkit.bundle.layout import belongs
 from toolkit.bundle.verify import verify_bundle
 from toolkit.errors import UsageError
+from toolkit.manifest_records import ParityRecord, TensorContract
 from toolkit.predictor import Predictor
 
 if TYPE_CHECKING:

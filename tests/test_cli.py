@@ -163,7 +163,8 @@ def test_an_unwritable_output_is_refused() -> None:
         script = f"""
 import os
 from pathlib import Path
-from toolkit.publishing import staged_folder, write_atomic
+from toolkit.publishing import write_atomic
+from toolkit.staged_folders import staged_folder
 if os.geteuid() == 0:
     os.setuid(65534)
 def a_folder():

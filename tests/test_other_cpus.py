@@ -28,7 +28,7 @@ from toolkit.errors import ModelError, UsageError
 from toolkit.other_cpus import OtherCpus, check_files
 from toolkit.pipeline import verify_artifact, write_cpu_records
 from toolkit.predictor import Predictor
-from toolkit.publishing import replace_manifest
+from toolkit.staged_folders import replace_manifest
 from toolkit.verification.gates import Limits
 
 if TYPE_CHECKING:

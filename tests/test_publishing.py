@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from toolkit import artifact, publishing
+from toolkit import artifact, publishing, staged_folders
 from toolkit.errors import StorageError, UsageError
-from toolkit.publishing import staged_folder, write_atomic
+from toolkit.publishing import write_atomic
+from toolkit.staged_folders import staged_folder
 
 
 def _publish(target: Path, content: str) -> None:
@@ -73,13 +74,13 @@ def test_what_comes_in_at_the_last_moment_stays(
         monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     target = tmp_path / "artifact"
     _publish(target, "1")
-    swap = publishing._swap
+    swap = staged_folders._swap
 
     def late(staging: Path, destination: Path) -> None:
         (destination / "log.txt").write_text("late")
         swap(staging, destination)
 
-    monkeypatch.setattr(publishing, "_swap", late)
+    monkeypatch.setattr(staged_folders, "_swap", late)
     _publish(target, "2")
     assert (target / "log.txt").read_text() == "late"
     assert (target / "model.onnx").read_text() == "2"
@@ -91,7 +92,7 @@ def test_modes_are_kept_and_staging_never_stays() -> None:
     script = f"""
 import json, os, sys  # json: imported before the rights to read it are gone
 from pathlib import Path
-from toolkit.publishing import staged_folder
+from toolkit.staged_folders import staged_folder
 tmp = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -128,9 +129,9 @@ print(sorted(os.listdir(tmp)))
 def test_a_mount_inside_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "artifact"
     _publish(target, "1")
-    assert {Path("/"), Path("/proc")} <= set(publishing._mount_points())
+    assert {Path("/"), Path("/proc")} <= set(staged_folders._mount_points())
     for mounted in (target, target / "notes"):
-        monkeypatch.setattr(publishing, "_mount_points", lambda mounted=mounted: [Path("/"), mounted])
+        monkeypatch.setattr(staged_folders, "_mount_points", lambda mounted=mounted: [Path("/"), mounted])
         with pytest.raises(UsageError, match=f"{mounted} is a mount point"), staged_folder(target):
             pass
 
@@ -235,7 +236,7 @@ def test_kill_at_any_moment_leaves_a_whole_artifact(tmp_path: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from toolkit.publishing import staged_folder
+from toolkit.staged_folders import staged_folder
 number = 0
 while True:
     number += 1
@@ -265,7 +266,8 @@ def test_a_full_disk_is_said_and_leaves_the_earlier_folder(tmp_path: Path) -> No
     script = f"""
 import resource, signal
 from pathlib import Path
-from toolkit.publishing import staged_folder, write_atomic
+from toolkit.publishing import write_atomic
+from toolkit.staged_folders import staged_folder
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 def a_file():
@@ -319,7 +321,7 @@ def test_write_atomic_replaces(tmp_path: Path) -> None:
 
 def test_every_file_of_an_artifact_is_the_toolkits_own() -> None:
     """Else an earlier model's file would be carried over beside a new model as if it were the user's."""
-    assert {*artifact.KINDS, artifact.SAVED_MODEL, artifact.PARITY, artifact.MANIFEST_NAME} <= publishing.OWN_FILES
+    assert {*artifact.KINDS, artifact.SAVED_MODEL, artifact.PARITY, artifact.MANIFEST_NAME} <= staged_folders.OWN_FILES
 
 
 def test_an_artifact_of_an_earlier_version_is_replaced_one_of_a_later_version_is_not(tmp_path: Path) -> None:

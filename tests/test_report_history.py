@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from toolkit.artifact import FileRecord, Manifest, TrainingRecord
+from toolkit.artifact import Manifest
 from toolkit.errors import CorruptArtifactError
+from toolkit.manifest_records import FileRecord, TrainingRecord
 from toolkit.report.history import TrainingFacts, find_training
 from toolkit.report.parts import Missing
 from toolkit.report.sections.training import pictures

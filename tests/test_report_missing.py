@@ -18,8 +18,8 @@ from toolkit import artifact as artifacts
 from toolkit.card_mark import CARD_MARK
 from toolkit.errors import UsageError
 from toolkit.predictor import Predictor
-from toolkit.publishing import staged_folder
 from toolkit.report import make_report
+from toolkit.staged_folders import staged_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

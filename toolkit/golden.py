@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.artifact import TensorContract
+    from toolkit.manifest_records import TensorContract
 
 __all__ = ["FORMAT", "SURE", "FileVectors", "GoldenVectors", "dump", "load", "make_golden", "on_outputs", "reduced"]
 

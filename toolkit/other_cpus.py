@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.artifact import CpuRecord
 from toolkit.emulation.cpus import CPUS, TOO_OLD
 from toolkit.emulation.run import Task, prepared, run_all, this_machine
 from toolkit.errors import ModelError, UsageError
+from toolkit.manifest_records import CpuRecord
 from toolkit.predictor import Predictor
 from toolkit.verification.cpus import CpuAnswers, CpuCheck, Emulated, compare_cpu
 

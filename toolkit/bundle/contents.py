@@ -12,15 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit import golden
-from toolkit.artifact import (
-    C_FILES,
-    GOLDEN,
-    MANIFEST_NAME,
-    BundleRecord,
-    FileRecord,
-    Manifest,
-    load_manifest,
-)
+from toolkit.artifact import C_FILES, GOLDEN, MANIFEST_NAME, Manifest, load_manifest
 from toolkit.bundle import device_code, readme, requirements, sums
 from toolkit.bundle.layout import (
     LICENCE,
@@ -34,6 +26,7 @@ from toolkit.bundle.layout import (
     SUMS,
 )
 from toolkit.errors import MissingError, UsageError
+from toolkit.manifest_records import BundleRecord, FileRecord
 from toolkit.native import LIBRARY
 from toolkit.predictor import BUNDLE_FORMAT, model_files, read_checked
 

@@ -11,7 +11,8 @@ from toolkit.bundle import archives
 from toolkit.bundle.layout import SUMS, belongs, is_cache
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.predictor import read_manifest
-from toolkit.publishing import staged_file, staged_folder
+from toolkit.publishing import staged_file
+from toolkit.staged_folders import staged_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,8 @@ from toolkit.bundle.layout import LICENCE, MODEL_LICENCE, SIGNATURE, SUMS
 from toolkit.native import LIBRARY
 
 if TYPE_CHECKING:
-    from toolkit.artifact import BundleRecord, Manifest, ParityRecord, TensorContract
+    from toolkit.artifact import Manifest
+    from toolkit.manifest_records import BundleRecord, ParityRecord, TensorContract
 
 __all__ = ["FOLDER_COMMANDS", "text"]
 

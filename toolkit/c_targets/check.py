@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.artifact import CTargetRecord, sha256_of
+from toolkit.artifact import sha256_of
 from toolkit.c_targets import tools
 from toolkit.c_targets.building import build
 from toolkit.c_targets.cortex_m import run_image
@@ -20,6 +20,7 @@ from toolkit.c_targets.interface import read_interface
 from toolkit.c_targets.programs import run_program
 from toolkit.c_targets.wasm import build_module, run_module
 from toolkit.errors import CorruptArtifactError, MissingError, ModelError
+from toolkit.manifest_records import CTargetRecord
 from toolkit.verification.c_targets import CReport, Footprint, Made, compare_c, not_run, without_answers
 
 if TYPE_CHECKING:

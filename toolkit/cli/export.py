@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import options, own_model
+from toolkit.cli import option_values, options, own_model
 from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 
 
@@ -69,8 +69,8 @@ def export(
     from toolkit.cli.rendering import print_verification
     from toolkit.verification.metrics import metrics_from
 
-    folder, gives = options.folder_and_output(output)
-    recipe = options.recipe_of_quantization(
+    folder, gives = option_values.folder_and_output(output)
+    recipe = option_values.recipe_of_quantization(
         quantize,
         per_channel=per_channel,
         portable=portable,
@@ -81,10 +81,10 @@ def export(
         keep_float=keep_float,
         bias_correction=bias_correction,
     )
-    chosen = options.export_options_from(
+    chosen = option_values.export_options_from(
         recipe,
         output=gives,
-        limits=options.limits_from(
+        limits=option_values.limits_from(
             max_difference, min_agreement, max_accuracy_drop, max_relative_error, max_metric_change
         ),
         raw=own_model.raw_input(input_dtype, input_scale, input_offset),

@@ -17,7 +17,7 @@ def checked_report(path: Path, name: str) -> Path:
         UsageError: it is a folder, no .json, another file of an artifact, or cannot be written.
     """
     from toolkit.errors import UsageError
-    from toolkit.publishing import OWN_FILES
+    from toolkit.staged_folders import OWN_FILES
 
     if path.is_dir():
         raise UsageError(f"--output {path} is a folder, expected a file; give {path / name}")

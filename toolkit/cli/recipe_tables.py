@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.cli.console import print_json, print_table
 
 if TYPE_CHECKING:
-    from toolkit.artifact import TrainingRecord
+    from toolkit.manifest_records import TrainingRecord
     from toolkit.training.recipes import Recipe
 
 __all__ = ["print_recipe", "print_recipes", "spread"]

@@ -1,6 +1,6 @@
 """``toolkit run``."""
 
-from toolkit.cli import options
+from toolkit.cli import option_values, options
 from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 from toolkit.cli.defaults import OWN_RUN
 
@@ -56,9 +56,9 @@ def run(
     from toolkit.cli.console import note, print_json, steps
     from toolkit.cli.rendering import print_summary, print_verification, resumable, summary, training_progress
 
-    folder, gives = options.folder_and_output(output)
+    folder, gives = option_values.folder_and_output(output)
     folder = folder or OWN_RUN
-    trained_by = options.recipe_from(
+    trained_by = option_values.recipe_from(
         recipe,
         settings,
         hidden,
@@ -74,7 +74,7 @@ def run(
     )
     if quantize is None:
         quantize = "static" if trained_by.quantization_aware == "none" else trained_by.quantization_aware
-    quantization = options.recipe_of_quantization(
+    quantization = option_values.recipe_of_quantization(
         quantize,
         per_channel=per_channel,
         portable=portable,
@@ -85,10 +85,10 @@ def run(
         keep_float=keep_float,
         bias_correction=bias_correction,
     )
-    chosen = options.export_options_from(
+    chosen = option_values.export_options_from(
         quantization,
         output=gives,
-        limits=options.limits_from(max_difference, min_agreement, max_accuracy_drop),
+        limits=option_values.limits_from(max_difference, min_agreement, max_accuracy_drop),
         c=c,
         native=native,
         cc=cc,
@@ -98,7 +98,7 @@ def run(
     from toolkit.data import load
     from toolkit.pipeline import FailedGatesError, TrainingPlan, run_line
 
-    plan = TrainingPlan(trained_by, options.seeds_from(seed, seeds), resume)
+    plan = TrainingPlan(trained_by, option_values.seeds_from(seed, seeds), resume)
     note("1/5 Data")
     images = load(data, note)
     note(f"    {images.source}: 55,000 training, 5,000 validation and 10,000 test images\n2/5 Training")

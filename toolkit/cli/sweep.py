@@ -198,7 +198,7 @@ def _folder(path: Path) -> Path:
 def _recipe_file(path: Path | None) -> Path | None:
     from toolkit.cli.outputs import checked_file
     from toolkit.errors import UsageError
-    from toolkit.publishing import OWN_FILES
+    from toolkit.staged_folders import OWN_FILES
 
     if path is not None and path.name in OWN_FILES | {"sweep.json"}:
         raise UsageError(f"--apply {path} would replace a file of another kind; expected a name such as recipe.json")

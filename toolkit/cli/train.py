@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import options
+from toolkit.cli import option_values, options
 from toolkit.cli.defaults import OWN_RUN
 
 
@@ -54,7 +54,7 @@ def train(
     if recipe == "list":
         print_recipes(as_json=json)
         return
-    chosen = options.recipe_from(
+    chosen = option_values.recipe_from(
         recipe,
         settings,
         hidden,
@@ -76,7 +76,7 @@ def train(
     from toolkit.data import load
     from toolkit.pipeline import TrainingPlan, train_artifact
 
-    plan = TrainingPlan(chosen, options.seeds_from(seed, seeds), resume, save_teachers)
+    plan = TrainingPlan(chosen, option_values.seeds_from(seed, seeds), resume, save_teachers)
     images = load(data, note)
     if (output / "model.onnx").is_file():
         note(f"{output} holds files exported from an earlier model; they go when the new one takes its place")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli import options, own_model
+from toolkit.cli import option_values, options, own_model
 from toolkit.cli.c_option import CTargets, chosen_targets
 from toolkit.cli.cpu_option import CpuImages, CpuNames, chosen_cpus
 
@@ -70,7 +70,7 @@ def verify(
     if json and flips is not None:
         raise UsageError("--flips does nothing with --json, which always has every flipped image; drop one of them")
     cpus, targets = chosen_cpus(cpu, cpu_images), chosen_targets(c)
-    limits = options.limits_from(
+    limits = option_values.limits_from(
         max_difference, min_agreement, max_accuracy_drop, max_relative_error, max_metric_change
     )
     folder = artifact or default_artifact()

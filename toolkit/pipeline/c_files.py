@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.artifact import C_FILES, NativeRecord
+from toolkit.artifact import C_FILES
 from toolkit.c_code.chain import run
 from toolkit.c_code.example import main_c, makefile
 from toolkit.c_code.library import build_library
 from toolkit.c_code.reading import read_chain
 from toolkit.c_code.source import write_source
 from toolkit.errors import ModelError
+from toolkit.manifest_records import NativeRecord
 from toolkit.native import LIBRARY, misfit, native_logits
 
 if TYPE_CHECKING:

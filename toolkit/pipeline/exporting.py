@@ -11,26 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit import artifact, other_cpus
-from toolkit.artifact import (
-    C_FILES,
-    GOLDEN,
-    ONNX,
-    PARITY,
-    QUANTIZED,
-    ConversionRecord,
-    FileRecord,
-    Manifest,
-    ParityRecord,
-    QuantizationRecord,
-    TensorContract,
-)
+from toolkit.artifact import C_FILES, GOLDEN, ONNX, PARITY, QUANTIZED, Manifest
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.golden import SURE, dump, make_golden
+from toolkit.manifest_records import ConversionRecord, FileRecord, ParityRecord, QuantizationRecord, TensorContract
 from toolkit.native import LIBRARY
 from toolkit.other_cpus import OtherCpus
 from toolkit.pipeline.material import Material, OwnData, RawInput
-from toolkit.pipeline.verifying import FailedGatesError, Reference, parity_text, verify_files
-from toolkit.publishing import staged_folder
+from toolkit.pipeline.reference import Reference
+from toolkit.pipeline.verifying import FailedGatesError, parity_text, verify_files
+from toolkit.staged_folders import staged_folder
 from toolkit.verification.gates import Limits
 from toolkit.verification.parity import DecisionParity
 

@@ -20,14 +20,14 @@ from toolkit.pipeline.material import gather, is_fashion
 from toolkit.pipeline.training import TrainingPlan, run_folder_of, train_staged
 from toolkit.pipeline.verifying import source_path
 from toolkit.predictor import read_checked
-from toolkit.publishing import staged_folder
+from toolkit.staged_folders import staged_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from toolkit.artifact import TrainingRecord
     from toolkit.data import FashionMnist
     from toolkit.keras_model import SourceModel
+    from toolkit.manifest_records import TrainingRecord
     from toolkit.progress import Note, Step
     from toolkit.training.history import OnEpoch
     from toolkit.verification.report import VerificationReport
@@ -43,7 +43,7 @@ def train_artifact(
     Exported files of an earlier model in that folder do not belong to the new one and are left out.
 
     Raises:
-        UsageError, StorageError: see `toolkit.publishing.staged_folder`.
+        UsageError, StorageError: see `toolkit.staged_folders.staged_folder`.
         DivergedError: nothing is published.
         MissingError, CorruptArtifactError: see `toolkit.pipeline.training.train_staged`.
     """
@@ -78,7 +78,7 @@ def export_artifact(
         FailedGatesError: a gate failed; what was there is untouched.
         MissingError, ModelError, CorruptArtifactError: the source is no model.
         DataError, UsageError: the rows do not fit it, or there are none to calibrate on.
-        UsageError, StorageError: see `toolkit.publishing.staged_folder`.
+        UsageError, StorageError: see `toolkit.staged_folders.staged_folder`.
     """
     from toolkit.conversion.tasks import check_wishes
 

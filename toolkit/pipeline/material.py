@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.artifact import DataRecord
 from toolkit.data import CLASS_NAMES
 from toolkit.datasets import Rows, read_rows
 from toolkit.errors import DataError, UsageError
+from toolkit.manifest_records import DataRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,9 +9,10 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from toolkit import artifact
-from toolkit.artifact import HISTORY, KERAS, Manifest, SeedRecord, TrainingRecord
+from toolkit.artifact import HISTORY, KERAS, Manifest
 from toolkit.errors import MissingError
 from toolkit.keras_model import load_keras
+from toolkit.manifest_records import SeedRecord, TrainingRecord
 from toolkit.pipeline.exporting import record_of
 from toolkit.publishing import write_atomic
 

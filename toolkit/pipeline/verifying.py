@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from toolkit import artifact, other_cpus
 from toolkit.artifact import C_FILES, KERAS, KERAS_H5, ONNX, QUANTIZED, SAVED_MODEL, Manifest
@@ -18,30 +16,24 @@ from toolkit.diagnosis import error_by_layer, first_divergence
 from toolkit.errors import GateError, InputError, MissingError, ModelError, ToolkitError, UsageError
 from toolkit.keras_model import open_model
 from toolkit.other_cpus import OtherCpus
-from toolkit.pipeline.material import divided, fashion_rows, keras_rows, scales_pixels, to_file
-from toolkit.pipeline.targets import targets_for
-from toolkit.predictor import LOGITS, PROBABILITIES
-from toolkit.publishing import replace_manifest, write_atomic
-from toolkit.verification.parity import DECISIONS
-from toolkit.verification.report import VerificationReport, describe_keras
+from toolkit.pipeline.material import divided, fashion_rows, scales_pixels, to_file
+from toolkit.pipeline.reference import Reference, exported_inputs
+from toolkit.publishing import write_atomic
+from toolkit.staged_folders import replace_manifest
+from toolkit.verification.report import VerificationReport
 from toolkit.verification.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
-    from toolkit.conversion.contract import FileInput
     from toolkit.data import FashionMnist
     from toolkit.keras_model import SourceModel
     from toolkit.progress import Note, Step
     from toolkit.verification.gates import Limits
     from toolkit.verification.metrics import Metric
-    from toolkit.verification.report import KerasOutput
 
 __all__ = [
     "FailedGatesError",
-    "Reference",
     "parity_text",
     "source_path",
     "verify_artifact",
@@ -90,104 +82,6 @@ class FailedGatesError(GateError):
             )
         super().__init__("; ".join([*parts, consequence]))
         self.report = report
-
-
-class Reference:
-    """What exported files are held against: the model's own answers to the test rows, under the files' names.
-
-    Args:
-        source: the model.
-        manifest: of the artifact; says how the files call what the model gives, and what they take.
-        rows: test rows as the files take them.
-        random: the rows are random, so that no decision on them means anything: all outputs are judged as values.
-    """
-
-    def __init__(self, source: SourceModel, manifest: Manifest, rows: Rows, *, random: bool = False) -> None:
-        self.source, self.rows = source, rows
-        self._names: dict[str, str] = {}
-        for output in manifest.outputs:
-            own = output.of or output.name
-            # Logits that are read off in front of a softmax are held against the probabilities behind it.
-            name = PROBABILITIES if output.of and output.name == LOGITS else output.name
-            self._names.setdefault(own, name)
-        self.tasks = {self._names[o.of or o.name]: "values" if random else str(o.task) for o in manifest.outputs}
-        self.targets = {} if random else self.targets_by_file(rows.targets)
-        self._inputs = _exported_inputs(source, manifest)
-        self._answers: dict[str, NDArray[Any]] | None = None
-
-    def by_file(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Arrays by the model's output names, by the files' names."""
-        return {self._names[name]: array for name, array in found.items() if name in self._names}
-
-    def targets_by_file(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """What is known to be right, by the files' names, in the form of each output's task.
-
-        Raises:
-            DataError: it is of another kind.
-        """
-        return {
-            self._names[spec.name]: targets_for(
-                self.tasks[self._names[spec.name]], found[spec.name], spec, self.rows.source
-            )
-            for spec in self.source.outputs
-            if spec.name in found
-        }
-
-    def described(self, metrics: Sequence[Metric]) -> list[KerasOutput]:
-        """What Keras itself makes of the rows.
-
-        Raises:
-            ModelError: see `answers`.
-            UsageError: a metric that cannot be had.
-        """
-        return describe_keras(self.answers, self.rows.inputs, self.targets, self.tasks, metrics)
-
-    def check_limits(self, limits: Limits, kinds: Collection[str], metrics: Sequence[Metric]) -> None:
-        """Refuse limits that would do nothing.
-
-        Args:
-            limits: what is accepted; those that are not the default count as given.
-            kinds: of the files that are verified.
-            metrics: further figures to judge by.
-
-        Raises:
-            UsageError: a limit on what is not judged.
-        """
-        tasks = {name: task for name, task in self.tasks.items() if task in DECISIONS}
-        int8 = set(kinds) - {"float32"}
-        why = {
-            "int8_min_agreement": None if int8 and tasks else "no int8 output of classes is judged",
-            "int8_max_accuracy_drop": None
-            if int8 and tasks.keys() & self.targets.keys()
-            else "no int8 output of classes is judged whose right answers are known",
-            "int8_max_relative_error": None
-            if int8 and len(tasks) < len(self.tasks)
-            else "no int8 output of values is judged",
-            "max_metric_change": None if metrics else "no --metric is given",
-        }
-        for name, reason in why.items():
-            if reason is not None and getattr(limits, name) != getattr(type(limits)(), name):
-                option = "--" + name.removeprefix("int8_").replace("_", "-")
-                raise UsageError(f"{option} does nothing here, since {reason}; drop it")
-
-    @property
-    def keras_rows(self) -> dict[str, NDArray[Any]]:
-        """The rows as the model takes them."""
-        return keras_rows(self.rows.inputs, self._inputs)
-
-    @property
-    def answers(self) -> dict[str, NDArray[Any]]:
-        """The model's answers, asked for once.
-
-        Raises:
-            ModelError: it fails on the rows, or answers with what is no number.
-        """
-        if self._answers is None:
-            found = self.by_file(self.source.answers(self.keras_rows))
-            if not all(np.isfinite(array).all() for array in found.values() if array.dtype.kind == "f"):
-                raise ModelError(f"{self.source.name} answers NaN or infinity on the test rows; train the model again")
-            self._answers = found
-        return self._answers
 
 
 def verify_artifact(
@@ -264,19 +158,11 @@ def verify_artifact(
     return report
 
 
-def _exported_inputs(source: SourceModel, manifest: Manifest) -> list[FileInput]:
-    """What an artifact's files take, as its manifest says."""
-    from toolkit.conversion.contract import Scaling, file_inputs
-
-    scalings = manifest.conversion.scaling.values() if manifest.conversion else ()
-    return file_inputs(source, next((Scaling(**each) for each in scalings), None))
-
-
 def _test_rows(
     source: SourceModel, manifest: Manifest, test: Path | Rows | None, fashion: Callable[[], FashionMnist], step: Step
 ) -> tuple[Rows, str]:
     """Test rows as the artifact's files take them, and what they are."""
-    inputs = _exported_inputs(source, manifest)
+    inputs = exported_inputs(source, manifest)
     if test is None:
         data = fashion()
         rows = fashion_rows(source, data.test_images, data.test_labels, "Fashion-MNIST test set")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from toolkit.artifact import FileRecord, Manifest
+    from toolkit.artifact import Manifest
+    from toolkit.manifest_records import FileRecord
     from toolkit.report.results import Answers
     from toolkit.report.rows import KnownRows
 
@@ -56,7 +57,7 @@ class FileFacts:
         name, kind, bytes: as the manifest has them; a SavedModel is one entry.
         onnxruntime: the lowest that runs it; None for the source model.
         opset: that it needs; None likewise.
-        outputs: what verification found, an entry an output, as `toolkit.artifact.ParityRecord` has it.
+        outputs: what verification found, an entry an output, as `toolkit.manifest_records.ParityRecord` has it.
         gates: the verdicts; empty where parity.json does not have them.
     """
 
@@ -140,7 +141,10 @@ class FlipFacts:
 
 @dataclass(frozen=True)
 class CpuFacts:
-    """What another CPU made of one file, beside the machine that verified it; see `toolkit.artifact.CpuRecord`."""
+    """What another CPU made of one file, beside the machine that verified it.
+
+    See `toolkit.manifest_records.CpuRecord`.
+    """
 
     file: str
     kind: str

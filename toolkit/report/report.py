@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from toolkit.artifact import CTargetRecord, Manifest
+    from toolkit.artifact import Manifest
+    from toolkit.manifest_records import CTargetRecord
     from toolkit.report.bench import BenchFacts
     from toolkit.report.data import DataFacts
     from toolkit.report.export import CpuFacts, ExportFacts, FlipFacts

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from toolkit.artifact import Manifest, TensorContract
+    from toolkit.artifact import Manifest
     from toolkit.data import FashionMnist
+    from toolkit.manifest_records import TensorContract
     from toolkit.progress import Step
 
 __all__ = ["KnownRows", "find_rows", "picture_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from toolkit.artifact import CTargetRecord, TrainingRecord
+    from toolkit.manifest_records import CTargetRecord, TrainingRecord
 
 __all__ = [
     "DASH",

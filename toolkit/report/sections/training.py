@@ -13,7 +13,7 @@ from toolkit.report.words import epochs_of, percent
 from toolkit.report.words import figure as number
 
 if TYPE_CHECKING:
-    from toolkit.artifact import TrainingRecord
+    from toolkit.manifest_records import TrainingRecord
     from toolkit.report.history import TrainingFacts
     from toolkit.report.report import Report
 
