@@ -18,7 +18,7 @@ from toolkit.training.checkpoints import checkpoint_callback, done_so_far
 from toolkit.training.distilling import teach
 from toolkit.training.finish import finish
 from toolkit.training.history import Epoch, OnEpoch, check_finite, read_history
-from toolkit.training.inputs import Inputs, scaled, steps_in, training_batches
+from toolkit.training.inputs import Inputs, scaled, steps_in, training_batches, validation_rows
 from toolkit.training.loop import run_epochs, steps_at_once, usual_callbacks
 from toolkit.training.losses import accuracy, distillation, label_loss
 from toolkit.training.model import build_mlp, fold
@@ -51,7 +51,7 @@ class TrainingResult:
         teacher_seconds: wall time of the teachers alone.
         train_accuracy: Keras' running average over the epoch whose weights were kept.
         validation_accuracy: on the 5,000 validation images, 0 to 1.
-        validation_loss: cross-entropy there.
+        validation_loss: sparse categorical cross-entropy there.
         best_validation_accuracy: of all epochs before a finish; no choice was made by it unless training stopped early.
         teacher_accuracy: of the teachers' mean on the validation images; None without teachers.
         quantization_epochs: of the finish with weights rounded to 4 bits; 0 without one.
@@ -149,14 +149,19 @@ def train(
     rows = read_history(folder / HISTORY)
     check_finite(rows[-1], len(rows), recipe.learning_rate)
     plain = fold(model, recipe)
-    exact = build_mlp(recipe, *standard)  # the same network, all in float32
-    exact.set_weights(model.get_weights())
-    (accurate, loss), kept = _validated(plain, exact, data), rows[stopper.best_epoch if stopper else -1]
+    kept = rows[stopper.best_epoch if stopper else -1]
+    exact, loss = model, kept["val_loss"]
+    if policy != "float32":  # the history tells of rounded products
+        exact = build_mlp(recipe, *standard)
+        exact.set_weights(model.get_weights())
+        images, labels = validation_rows(data)
+        loss = float(np.mean(label_loss(labels, exact(images, training=False))))
+    accurate = _validated(plain, exact, data)
     before_finish, rounding = accurate, recipe.quantization_aware != "none"
     if rounding:
         plain = finish(plain, recipe, inputs, data, seed, folder / HISTORY, on_epoch)
         kept = read_history(folder / HISTORY)[-1]
-        accurate, loss = _judged(_answers(plain, data), data)
+        accurate, loss = _accuracy(_answers(plain, data), data), kept["val_loss"]
     seconds = before + clock() - start
     # Saved without the optimizer: its state is twice the weights and serves no one who deploys.
     plain.save(folder / KERAS)
@@ -190,8 +195,8 @@ def _callbacks(recipe: Recipe, history: Path, on_epoch: OnEpoch) -> tuple[list[A
     return [*found, stopper], stopper
 
 
-def _validated(plain: Any, trained: Any, data: FashionMnist) -> tuple[float, float]:
-    """The plain network's accuracy and loss on the validation images, where it must answer as the trained one does.
+def _validated(plain: Any, trained: Any, data: FashionMnist) -> float:
+    """The accuracy of the plain network on the validation images, which must answer as the trained one does.
 
     Raises:
         ModelError: folding changed a probability by more than rounding does.
@@ -203,7 +208,7 @@ def _validated(plain: Any, trained: Any, data: FashionMnist) -> tuple[float, flo
             f"folding the normalizations into the weights changed a probability by {difference:.2g}, expected at most "
             f"{FOLDING_TOLERANCE:g}; train with batch_norm=false and standardize=false"
         )
-    return _judged(answers, data)
+    return _accuracy(answers, data)
 
 
 def _answers(model: Any, data: FashionMnist) -> Any:
@@ -211,8 +216,5 @@ def _answers(model: Any, data: FashionMnist) -> Any:
     return model.predict_on_batch(scaled(data.validation_images))
 
 
-def _judged(answers: Any, data: FashionMnist) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy of probabilities (5000, 10)."""
-    of_label = answers[np.arange(len(answers)), data.validation_labels].astype(np.float64)
-    accurate = float((answers.argmax(axis=1) == data.validation_labels).mean())
-    return accurate, float(-np.log(np.maximum(of_label, 1e-7)).mean())  # bounded as Keras does
+def _accuracy(answers: Any, data: FashionMnist) -> float:
+    return float((answers.argmax(axis=1) == data.validation_labels).mean())
