@@ -41,7 +41,7 @@ def one_line(error: ToolkitError) -> str:
 def test_it_gives_the_bits_of_the_integers(fashion_mnist: FashionMnist, simd: bool) -> None:
     rows = fashion_mnist.test_images[:300]
     wasm = reference_wasm(simd=simd)
-    assert same_bits(run_in_node(wasm, rows, 10), run(reference_chain(), rows))
+    assert same_bits(run_in_node(wasm, rows, 10).values, run(reference_chain(), rows))
     assert len(wasm) < 320_000
 
 
@@ -58,7 +58,7 @@ def test_it_gives_the_bits_of_the_runtime_on_all_test_rows(fashion_mnist: Fashio
     session = onnxruntime.InferenceSession(copy.data, providers=["CPUExecutionProvider"])
     expected = session.run([copy.output], {"image": fashion_mnist.test_images})[0]
     assert len(expected) == 10_000
-    assert same_bits(run_in_node(reference_wasm(simd=simd), fashion_mnist.test_images, 10), expected)
+    assert same_bits(run_in_node(reference_wasm(simd=simd), fashion_mnist.test_images, 10).values, expected)
 
 
 def chain_of(dtype: str, *, one_scale: bool, two_steps: bool, end: str | None, seed: int = 0) -> Chain:
@@ -95,7 +95,7 @@ def test_other_chains(dtype: str, simd: bool, one_scale: bool, two_steps: bool) 
     rows: NDArray[Any] = (
         random.normal(0, 3, (50, 7, 10)).astype(np.float32) if dtype == "float32" else whole.view(dtype)
     )
-    assert same_bits(run_in_node(built(chain, simd=simd), rows, 3), run(chain, rows))
+    assert same_bits(run_in_node(built(chain, simd=simd), rows, 3).values, run(chain, rows))
 
 
 @needs_clang
@@ -106,7 +106,7 @@ def test_a_changed_weight_is_seen(fashion_mnist: FashionMnist) -> None:
     row = chain.layers[2].weights[0].tobytes()
     wasm[wasm.index(row) + 7] ^= 0x40
     rows = fashion_mnist.test_images[:100]
-    found, expected = run_in_node(bytes(wasm), rows, 10), run(chain, rows)
+    found, expected = run_in_node(bytes(wasm), rows, 10).values, run(chain, rows)
     assert not same_bits(found, expected)
     assert same_bits(found[:, 1:], expected[:, 1:])  # it is the first answer's weight
 
@@ -125,7 +125,7 @@ def test_rows_and_answers_of_another_size_are_refused(size: int, outputs: int) -
 @needs_clang
 @needs_node
 def test_no_rows_and_no_module() -> None:
-    assert run_in_node(reference_wasm(simd=True), np.zeros((0, 28, 28), np.uint8), 10).shape == (0, 10)
+    assert run_in_node(reference_wasm(simd=True), np.zeros((0, 28, 28), np.uint8), 10).values.shape == (0, 10)
     with pytest.raises(ModelError, match="node cannot run the WebAssembly module") as found:
         run_in_node(reference_wasm(simd=True)[:-100], np.zeros((1, 28, 28), np.uint8), 10)
     one_line(found.value)

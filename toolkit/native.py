@@ -66,7 +66,8 @@ def misfit(record: Mapping[str, Any]) -> str | None:
     machine = os.uname().machine
     if record["machine"] != machine:
         return f"it was built for {record['machine']}, and this is {machine}"
-    if missing := [name for name in record["cpu_features"] if name not in cpu_features()]:
+    here = cpu_features()
+    if missing := [name for name in record["cpu_features"] if name not in here]:
         return f"it was built for a CPU with {', '.join(missing)}, which this one lacks"
     return None
 

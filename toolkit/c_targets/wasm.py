@@ -35,7 +35,8 @@ def build_module(code: str, header: str, interface: Interface, folder: Path, *, 
         ModelError: the compiler refuses it.
     """
     begun = time.perf_counter()
-    module = build_wasm(code, header, interface.function.rpartition("_")[0], folder, simd=simd)
+    name = interface.function.rpartition("_")[0]
+    module = build_wasm(code, header, name, folder, simd=simd, classify=interface.classify)
     seconds = time.perf_counter() - begun
     path = folder / "model.wasm"
     path.write_bytes(module)
@@ -43,12 +44,12 @@ def build_module(code: str, header: str, interface: Interface, folder: Path, *, 
 
 
 def run_module(built: Built, interface: Interface, rows: NDArray[Any]) -> Answers:
-    """The answers to rows (n, inputs) of the interface's dtype; the module has no function for labels.
+    """The answers to rows (n, inputs) of the interface's dtype.
 
     Raises:
         ModelError: Node cannot run it.
     """
     try:
-        return Answers(run_in_node(built.program.read_bytes(), rows, interface.outputs), None)
+        return Answers(*run_in_node(built.program.read_bytes(), rows, interface.outputs))
     except InputError as error:
         raise ModelError(str(error)) from error

@@ -21,6 +21,7 @@ INSTALL = "apt-get install clang lld"
 _SOURCE = Path(__file__).parent / "source"
 _TOOLS = ("clang", "wasm-ld")
 _SECONDS = 300
+_STACK = 8 << 20  # bytes, as Linux gives a program
 
 _OPTIONS = (
     "--target=wasm32", "-std=c11", "-O3", "-ffreestanding", "-nostdlib", "-ffp-contract=off",
@@ -40,7 +41,9 @@ class _Names(NamedTuple):
     layers: Sequence[str]
 
 
-def build_wasm(code: str, header: str, name: str, folder: Path, *, simd: bool = True) -> bytes:
+def build_wasm(
+    code: str, header: str, name: str, folder: Path, *, simd: bool = True, classify: str | None = None
+) -> bytes:
     """A model as a WebAssembly module.
 
     It imports nothing and exports ``memory``, ``run()`` and where to write and read: ``input()`` (``input_bytes()``
@@ -54,6 +57,8 @@ def build_wasm(code: str, header: str, name: str, folder: Path, *, simd: bool = 
         folder: an empty one, for the compiler's files.
         simd: with the 128-bit vectors that browsers have since 2021 to 2023; without, it takes some seven times as
             long.
+        classify: name of the model's function that says a label, which the module then exports as ``label()``, with
+            room for that function's stack.
 
     Raises:
         MissingError: clang or lld is not installed.
@@ -81,8 +86,12 @@ def build_wasm(code: str, header: str, name: str, folder: Path, *, simd: bool = 
         "MODEL_OUTPUTS": f"{upper}_OUTPUTS",
         "MODEL_LAYERS": ", ".join(f"scratch.{layer}" for layer in names.layers),
     }
+    extra = ["-msimd128"] if simd else []
+    if classify:
+        defines["MODEL_CLASSIFY"] = classify
+        extra.append(f"-Wl,-z,stack-size={_STACK}")
     made = folder / "model.wasm"
-    command = ["clang", *_OPTIONS, *(["-msimd128"] if simd else []), f"-I{folder}", f"-I{_SOURCE}"]
+    command = ["clang", *_OPTIONS, *extra, f"-I{folder}", f"-I{_SOURCE}"]
     command += [f"-D{key}={value}" for key, value in defines.items()]
     _compile([*command, "-o", str(made), str(_SOURCE / "wrapper.c")])
     return made.read_bytes()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +16,25 @@ from toolkit.errors import InputError, MissingError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["run_in_node"]
+__all__ = ["Answered", "run_in_node"]
 
 _SCRIPT = Path(__file__).parent / "source" / "run.js"
 
 
-def run_in_node(wasm: bytes, rows: NDArray[Any], outputs: int) -> NDArray[np.float32]:
-    """What a module of `toolkit.c_wasm.build` answers, with the bits that it gives in Node: float32 (n, outputs).
+class Answered(NamedTuple):
+    """What a module gave.
+
+    Attributes:
+        values: float32 (n, outputs), with the bits that it gave.
+        labels: int32 (n,); None of a module that says none.
+    """
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.int32] | None
+
+
+def run_in_node(wasm: bytes, rows: NDArray[Any], outputs: int) -> Answered:
+    """What a module of `toolkit.c_wasm.build` answers in Node.
 
     Args:
         wasm: the module.
@@ -49,4 +61,8 @@ def run_in_node(wasm: bytes, rows: NDArray[Any], outputs: int) -> NDArray[np.flo
     if done.returncode:
         lines = [line for line in said.splitlines() if "Error" in line] or said.splitlines() or ["nothing"]
         raise ModelError(f"node cannot run the WebAssembly module: it says {lines[0][:200]!r}; build it again")
-    return np.frombuffer(done.stdout, np.float32).reshape(len(rows), outputs)
+    words = np.frombuffer(done.stdout, "<u4")
+    each = len(words) // len(rows) if len(rows) else outputs
+    words = words.reshape(len(rows), each)
+    values = np.ascontiguousarray(words[:, :outputs]).view(np.float32)
+    return Answered(values, words[:, -1].view(np.int32) if each > outputs else None)

@@ -8,7 +8,7 @@ import numpy as np
 
 from toolkit.keras_model import import_keras
 from toolkit.training.history import Epoch, OnEpoch
-from toolkit.training.inputs import VALIDATION_BATCH, validation_rows
+from toolkit.training.inputs import validation_batches
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,8 +75,7 @@ def run_epochs(model: Any, batches: Any, steps: int, data: FashionMnist, callbac
             initial_epoch=epochs.start,
             epochs=epochs.stop,
             steps_per_epoch=steps,
-            validation_data=validation_rows(data),
-            validation_batch_size=VALIDATION_BATCH,
+            validation_data=validation_batches(data),
             verbose=0,
             callbacks=callbacks,
         )

@@ -10,7 +10,7 @@ from toolkit.training.augmentation import Augmentation
 from toolkit.training.form import CLASSES, IMAGE_SHAPE
 from toolkit.training.fused_norm import FusedNormalization
 from toolkit.training.history import Epoch, OnEpoch, check_finite
-from toolkit.training.inputs import VALIDATION_BATCH, Inputs, steps_in, training_batches, validation_rows
+from toolkit.training.inputs import Inputs, steps_in, training_batches, validation_batches
 from toolkit.training.losses import accuracy, label_loss
 from toolkit.training.optimizers import cosine
 from toolkit.training.precision import policy_of
@@ -116,8 +116,7 @@ def train_teacher(recipe: TeacherRecipe, data: FashionMnist, seed: int, network:
         shuffle=False,  # they come in an order of their own
         epochs=recipe.epochs,
         steps_per_epoch=steps,
-        validation_data=validation_rows(data),
-        validation_batch_size=VALIDATION_BATCH,
+        validation_data=validation_batches(data),
         verbose=0,
         callbacks=[keras.callbacks.TerminateOnNaN(), keras.callbacks.LambdaCallback(on_epoch_end=report)],
     )

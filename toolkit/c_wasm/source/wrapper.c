@@ -1,6 +1,7 @@
 /* model.c as WebAssembly: where its input, its answer and its layers are, and a call that takes nothing.
  *
  * MODEL_SCRATCH, MODEL_RUN and MODEL_LAYERS come from model.h, MODEL_INPUT_TYPE, MODEL_INPUTS and MODEL_OUTPUTS too.
+ * MODEL_CLASSIFY, where it is given, is the function that says a label; it has its scratch on the stack.
  */
 #ifdef __wasm_simd128__
 #include "dense_simd.c"
@@ -44,6 +45,13 @@ void EXPORTED(run)(void)
 {
     MODEL_RUN(&scratch, row, answer);
 }
+
+#ifdef MODEL_CLASSIFY
+int EXPORTED(label)(void)
+{
+    return MODEL_CLASSIFY(row);
+}
+#endif
 
 /* Compilers call these where they see a loop that is one of them, and here is no C library that has them. */
 void *memset(void *to, int value, unsigned long count)
