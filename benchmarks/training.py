@@ -2,6 +2,7 @@
 
     python benchmarks/training.py                      (`make training`: hours, most of them for `best`)
     python benchmarks/training.py default --seeds 5    one recipe; the others' figures stay in the file
+    python benchmarks/training.py default --resume     with all its seeds in the file: only an epoch's time
 
 For each recipe and seed it runs `toolkit run` into an empty folder: train, export float32 and int8 (one weight scale an
 output channel), and verify, where the 10,000 test images are looked at for the first and only time. What is written to
@@ -65,6 +66,7 @@ def main() -> None:
     report["host"] = asdict(describe_host())
     if "default" in options.recipes:
         report["speed"] = speed()
+        write_atomic(options.output, json.dumps(report, indent=1) + "\n")
     for name in options.recipes:
         if not options.resume or name not in report["recipes"]:
             report["recipes"][name] = {"models": []}
