@@ -65,14 +65,34 @@ def test_it_answers_as_onnxruntime_does(in_c: Path, fashion_mnist: FashionMnist)
     assert native.predict_batch(images[:0]).outputs["probabilities"].shape == (0, 10)
 
 
-def test_onnxruntime_is_not_imported(in_c: Path) -> None:
+def test_little_is_imported_and_onnxruntime_not(in_c: Path) -> None:
     program = (
-        "import sys, numpy; from toolkit.predictor import Predictor;"
+        "import sys, numpy; before = set(sys.modules); from toolkit.predictor import Predictor;"
         f"Predictor({str(in_c)!r}, backend='native').classify(numpy.zeros((28, 28), numpy.uint8));"
-        "print('onnxruntime' in sys.modules)"
+        "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    ours = {"toolkit", "toolkit.predictor", "toolkit.native"}
+    assert ours <= set(done.stdout.split()) <= ours | {"__future__", "_json", "_sha256", "_sha2", "atexit"}
+
+
+def test_a_bundle_takes_the_librarys_hash_once_and_refuses_another(
+    in_c: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert toolkit("bundle", in_c, "-o", tmp_path / "device", "--native").code == 0
+    library = (tmp_path / "device" / "model.so").read_bytes()
+    taken: list[bytes] = []
+
+    def told(data: bytes) -> str:
+        taken.append(data)
+        return hashlib.sha256(data).hexdigest()
+
+    monkeypatch.setattr(predictor, "_sha256", told)
+    assert Predictor(tmp_path / "device", backend="native").backend == "native"
+    assert taken.count(library) == 1
+    (tmp_path / "device" / "model.so").write_bytes(library[:-1] + b"?")
+    with pytest.raises(CorruptArtifactError, match=r"model\.so was changed or damaged"):
+        Predictor(tmp_path / "device", backend="native")
 
 
 def test_the_manifest_is_read_once(in_c: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,8 +84,8 @@ def test_no_rows_are_written_into_an_artifact_that_was_replaced(tmp_path: Path) 
 # really run; skipped only where it cannot be prepared, and in CI not even then
 
 
+@pytest.mark.slow
 def test_the_reference_passes_on_other_cpus_and_says_so(tmp_path: Path) -> None:
-
     with machines_or_skip("haswell", "cortex-a72"):
         pass
     artifact = copy_of(REFERENCE, tmp_path)

@@ -129,7 +129,7 @@ def test_neighbours_with_channels_last_are_paired_in_a_conv_and_none_in_a_depthw
 
 
 @needs_vnni
-@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("per_channel", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_convolutions_with_portable_scales_give_the_same_bits(per_channel: bool) -> None:
     """Random layers and inputs with many extremes; with the finest scales the same layers do saturate."""
     rng = np.random.default_rng(0)

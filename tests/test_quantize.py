@@ -454,7 +454,7 @@ def test_only_pixels_get_the_scale_of_pixels(tmp_path: Path, fashion_mnist: Fash
         assert np.shape(tensors["dense/kernel"]["scale"]) == ()
 
 
-@pytest.mark.parametrize("first", ["rescaling", "rescaled pixels"])
+@pytest.mark.parametrize("first", ["rescaling", pytest.param("rescaled pixels", marks=pytest.mark.slow)])
 def test_float_inputs_are_verified_on_what_the_model_learned(
     tmp_path: Path, fashion_mnist: FashionMnist, first: str
 ) -> None:

@@ -110,7 +110,8 @@ def wholes(few: FashionMnist, tmp_path_factory: pytest.TempPathFactory) -> Calla
     [
         pytest.param(ADAM, (3, 4), id="adam"),
         pytest.param(MUON, (3, 4), id="muon"),
-        pytest.param(TAUGHT, (4,), id="taught"),  # the second pull is the optimizer's affair, not the teachers'
+        # The second pull is the optimizer's affair, not the teachers'.
+        pytest.param(TAUGHT, (4,), id="taught", marks=pytest.mark.slow),
     ],
 )
 def test_resumed_weights_are_bit_equal(
@@ -158,7 +159,9 @@ def test_early_stopping_stops_where_it_would_have(few: FashionMnist, tmp_path: P
     assert same(tmp_path / "whole", tmp_path / "pulled")
 
 
-@pytest.mark.parametrize("recipe", [ROUNDED, STOPPED], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe", [ROUNDED, pytest.param(STOPPED, marks=pytest.mark.slow)], ids=lambda recipe: recipe.name
+)
 def test_an_interrupted_finish_begins_again_from_the_float_network(
     recipe: Recipe, few: FashionMnist, wholes: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:
@@ -334,7 +337,7 @@ def test_a_killed_command_resumes_bit_equal(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_says_how_to_go_on(times: int, tmp_path: Path) -> None:
     process = begun(tmp_path / "mine")
     for _ in range(times):

@@ -148,6 +148,7 @@ def test_settings_that_make_no_sense_end_the_command(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "sweep.json").read_text())["counts"] == {"invalid": 5}
 
 
+@pytest.mark.slow
 def test_nothing_but_diverged_trials_is_a_failure(tmp_path: Path) -> None:
     arguments = ["--epochs", 2, "--search", "learning_rate=1e20|1e22", "--search", "optimizer=sgd", "--apply"]
     finished = toolkit("sweep", "-o", tmp_path, *arguments, tmp_path / "recipe.json", "--json")

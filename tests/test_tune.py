@@ -254,6 +254,7 @@ def test_what_was_exported_is_exported_again_and_warnings_are_told(tmp_path: Pat
     assert [entry["dtype"] for entry in manifest["inputs"]] == ["float32"]
 
 
+@pytest.mark.slow
 def test_float32_is_kept_for_a_model_that_8_bits_ruin(tmp_path: Path) -> None:
     source = _poisoned(tmp_path / "poisoned.keras", (0, 1))
     options = ("--rounds", 5, "--calibration-images", 500, "--apply")

@@ -7,9 +7,8 @@ answers to the few calls that the predictor makes of a session.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,14 +37,14 @@ class NativeRefusedError(Exception):
         self.damaged = damaged
 
 
-class _Tensor(NamedTuple):
-    name: str
-    type: str
-    shape: list[Any]
+class _Tensor:  # a NamedTuple would take longer to make than all tensors
+    def __init__(self, described: Mapping[str, Any]) -> None:
+        self.name, self.type, self.shape = described["name"], _TYPES[described["dtype"]], list(described["shape"])
 
 
-class _Meta(NamedTuple):
-    custom_metadata_map: dict[str, str]
+class _Meta:
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.custom_metadata_map = facts
 
 
 def cpu_features() -> set[str]:
@@ -112,13 +111,13 @@ class NativeSession:
 
     def __init__(self, library: Any, manifest: Mapping[str, Any]) -> None:
         self._library = library
-        self._inputs = [_Tensor(t["name"], _TYPES[t["dtype"]], list(t["shape"])) for t in manifest["inputs"]]
-        self._outputs = [_Tensor(t["name"], _TYPES[t["dtype"]], list(t["shape"])) for t in manifest["outputs"]]
-        contract = {"inputs": manifest["inputs"], "outputs": manifest["outputs"]}
-        facts = {"toolkit.contract": json.dumps(contract)}
-        if manifest["class_names"] is not None:
-            facts["toolkit.class_names"] = json.dumps(manifest["class_names"])
-        self._meta = _Meta(facts)
+        self._inputs, self._outputs = ([_Tensor(t) for t in manifest[which]] for which in ("inputs", "outputs"))
+        self._meta = _Meta(
+            {
+                "toolkit.contract": {"inputs": manifest["inputs"], "outputs": manifest["outputs"]},
+                "toolkit.class_names": manifest["class_names"],
+            }
+        )
         self._run: Any = library.toolkit_native_run
         self._run.restype = None
         self._call: Any = library.toolkit_native_call
@@ -133,7 +132,7 @@ class NativeSession:
         return self._outputs
 
     def get_modelmeta(self) -> _Meta:
-        """What an ONNX file has in its metadata."""
+        """What an ONNX file has in its metadata, but not as text."""
         return self._meta
 
     def direct(self, row: Array, answer: Array) -> tuple[Callable[..., Any], Any, Array, Any]:

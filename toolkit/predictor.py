@@ -26,16 +26,16 @@ if (
 
 import atexit
 import os
-import threading
 import time
 import weakref
+from _thread import _local, allocate_lock, get_ident
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
-# Every import at the top is paid by each start on the device: pathlib, dataclasses, json and hashlib would double
-# what this module costs, so three of them are done without and json waits until a file is opened.
+# Every import at the top is paid by each start on the device: pathlib, dataclasses, json, hashlib and threading would
+# triple what this module costs, so they are done without.
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -342,6 +342,40 @@ def _read(path: str) -> bytes:
         raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
 
 
+def _parsed(data: bytes | str) -> Any:
+    """What json.loads makes of a text, mostly without that package, which compiles regular expressions for 2 ms.
+
+    CPython's parser is used by itself; what it does not read to the end is left to json.loads, and so are its errors.
+    """
+    if "json" not in sys.modules:
+        try:
+            from _json import make_scanner
+
+            text = (data if isinstance(data, str) else data.decode("utf-8")).strip(" \t\n\r")
+            value, end = make_scanner(_Json)(text, 0)  # type: ignore[arg-type]  # its stub asks for what it makes
+            if end == len(text):
+                return value
+        except (ImportError, AttributeError, TypeError, ValueError, StopIteration, SystemError):
+            pass  # SystemError: it raises the json package's error, and that is not there
+    import json
+
+    return json.loads(data)
+
+
+class _Json:
+    """What that parser asks a decoder for."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+def _fact(facts: Mapping[str, Any], name: str, otherwise: str) -> Any:
+    """A value of a file's metadata, which is JSON; of a native library it is there already."""
+    value = facts.get(name, otherwise)
+    return _parsed(value) if isinstance(value, str) else value
+
+
 def check_bundle(folder: str, *, models: bool = True) -> dict[str, str]:
     """Hold every file of a bundle against its SHA256SUMS.
 
@@ -370,7 +404,7 @@ def check_bundle(folder: str, *, models: bool = True) -> dict[str, str]:
         raise CorruptArtifactError(f"{path} is damaged; {again}")
     for name, value in sums.items():
         file = os.path.join(folder, name)
-        if not _is_inside(file, folder):
+        if os.path.islink(file) and not _is_inside(file, folder):
             raise CorruptArtifactError(f"{file} leads out of its folder; {again}")
         try:
             found = _sha256(_read(file)) if models or not name.endswith(MODEL_SUFFIXES) else value
@@ -405,8 +439,6 @@ def read_manifest(folder: str, *, older: bool = False) -> dict[str, Any]:
         ModelError: the folder has no manifest of this toolkit, so it is no artifact.
         CorruptArtifactError: it cannot be parsed, or is of a format that this code does not know.
     """
-    import json
-
     path = os.path.join(folder, MANIFEST_NAME)
     try:
         data = _read(path)
@@ -415,7 +447,7 @@ def read_manifest(folder: str, *, older: bool = False) -> dict[str, Any]:
             f"{folder} is no artifact: it holds no {MANIFEST_NAME}; give a folder made by 'toolkit export'"
         ) from error
     try:
-        manifest = json.loads(data)
+        manifest = _parsed(data)
     except (ValueError, RecursionError) as error:
         raise CorruptArtifactError(f"{path} is damaged ({error}); copy or export the artifact again") from error
     if not isinstance(manifest, dict) or "format" not in manifest or "versions" not in manifest:
@@ -442,30 +474,30 @@ def model_files(path: str | os.PathLike[str]) -> list[ModelFile]:
     return _found(os.fspath(path))[0]
 
 
-def _found(target: str) -> tuple[list[ModelFile], dict[str, Any]]:
-    """`model_files`, and the manifest that describes them; an empty one where there is none."""
+def _found(target: str) -> tuple[list[ModelFile], dict[str, Any], dict[str, str]]:
+    """`model_files`, the manifest that describes them (or an empty one), and what `check_bundle` gave (or nothing)."""
     if os.path.isdir(target):
-        files, manifest = _described(target)
+        files, manifest, sums = _described(target)
         if files:
-            return files, manifest
+            return files, manifest, sums
         raise ModelError(f"{target} holds no ONNX model yet; run: toolkit export {target} --quantize")
     if not os.path.exists(target):
         raise MissingError(f"{target} does not exist; give an artifact folder or an .onnx file")
     folder, name = os.path.split(target)
-    manifest = {}
+    manifest, sums = {}, {}
     if os.path.isfile(os.path.join(folder, MANIFEST_NAME)) or _is_bundle(folder):
         try:
-            described, manifest = _described(folder)
+            described, manifest, sums = _described(folder)
         except ModelError:  # a manifest.json of something else
             described = []
         for file in described:
             if os.path.basename(file.path) == name:
-                return [file], manifest
+                return [file], manifest, sums
     lone = ModelFile(target, next((kind for kind in _KINDS if f".{kind}." in name), "float32"), None)
-    return [lone], manifest
+    return [lone], manifest, sums
 
 
-def _described(folder: str) -> tuple[list[ModelFile], dict[str, Any]]:
+def _described(folder: str) -> tuple[list[ModelFile], dict[str, Any], dict[str, str]]:
     sums = check_bundle(folder, models=False) if _is_bundle(folder) else None
     manifest = read_manifest(folder)
     where = os.path.join(folder, MANIFEST_NAME)
@@ -492,9 +524,10 @@ def _described(folder: str) -> tuple[list[ModelFile], dict[str, Any]]:
                 f"{where} is of bundle format {bundle.get('format')!r}, this predictor reads {BUNDLE_FORMAT}; use the "
                 "predictor.py beside it"
             )
-        if (sums or check_bundle(folder, models=False)).get(bundle["model"]) != files[0].sha256:
+        sums = sums or check_bundle(folder, models=False)
+        if sums.get(bundle["model"]) != files[0].sha256:
             raise CorruptArtifactError(f"{where} describes another {bundle['model']}; copy the bundle again")
-    return files, manifest
+    return files, manifest, sums or {}
 
 
 def saved_settings(file: ModelFile) -> RuntimeSettings | None:
@@ -508,10 +541,8 @@ def saved_settings(file: ModelFile) -> RuntimeSettings | None:
         data = _read(path)
     except FileNotFoundError:
         return None
-    import json
-
     try:
-        found = json.loads(data)
+        found = _parsed(data)
         settings = RuntimeSettings(*[found[name] for name in RuntimeSettings._fields])
         settings.check()
         return settings if found["sha256"] == file.sha256 else None
@@ -579,7 +610,7 @@ class Predictor:
             raise UsageError(f"Python is shutting down, so {path} cannot be opened any more; open it earlier")
         if min_confidence is not None and not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence is {min_confidence}; give a probability, from 0 to 1")
-        files, manifest = _found(os.fspath(path))
+        files, manifest, sums = _found(os.fspath(path))
         chosen = [f for f in files if kind in (None, f.kind)]
         if not chosen:
             raise ModelError(f"{path} has no {kind} model, only {', '.join(f.kind for f in files)}")
@@ -591,10 +622,10 @@ class Predictor:
         self.file = chosen[0]._replace(path=os.path.abspath(chosen[0].path))
         self._session: ort.InferenceSession | None = None
         self._closed = False
-        self._opening = threading.Lock()
-        self._local = threading.local()
+        self._opening = allocate_lock()
+        self._local = _local()
         self._classify: Callable[..., Any]
-        self.backend = self._choose(backend, manifest)
+        self.backend = self._choose(backend, manifest, sums)
         self._read_contract(self._open())
         if min_confidence is not None and self.class_names is None:
             raise UsageError(
@@ -609,13 +640,13 @@ class Predictor:
 
     def _open(self) -> ort.InferenceSession:
         """The session, opened once; with the settings that suit a small board."""
-        if _EXITING and threading.current_thread().daemon:
+        if _EXITING and (threading := sys.modules.get("threading")) and threading.current_thread().daemon:
             threading.Event().wait()  # for ever; see _before_exit
         with self._opening:
             if self._closed:
                 raise UsageError(f"this predictor of {self.file.path} was closed; open another")
             if self._session is None and self.backend == NATIVE:
-                self._session = self._native(read_manifest(os.path.dirname(self.file.path)), needed=True)
+                self._session = self._native(read_manifest(os.path.dirname(self.file.path)), {}, needed=True)
             elif self._session is None:
                 data = self.file.read()
                 if self.file.sha256 is None:  # what is opened again later (after a fork) must be the same file
@@ -662,16 +693,19 @@ class Predictor:
             opened = session(memory_pattern=False)
         return opened
 
-    def _choose(self, backend: str, manifest: dict[str, Any]) -> str:
+    def _choose(self, backend: str, manifest: dict[str, Any], sums: dict[str, str]) -> str:
         """The backend that runs, opened already where it is the native one."""
         if backend not in BACKENDS:
             raise UsageError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
         if backend != ONNXRUNTIME:
-            self._session = self._native(manifest, needed=backend == NATIVE)
+            self._session = self._native(manifest, sums, needed=backend == NATIVE)
         return ONNXRUNTIME if self._session is None else NATIVE
 
-    def _native(self, manifest: dict[str, Any], *, needed: bool) -> Any:
-        """The library beside the file in a session's place; None where there is none for this CPU, if it may be so."""
+    def _native(self, manifest: dict[str, Any], sums: dict[str, str], *, needed: bool) -> Any:
+        """The library beside the file in a session's place; None where there is none for this CPU, if it may be so.
+
+        Its hash is not taken again where it is among the sums of a bundle that was just checked.
+        """
         try:
             from .native import LIBRARY, NativeRefusedError, open_library  # noqa: TID252 - in whatever package this is
         except ImportError:
@@ -682,7 +716,8 @@ class Predictor:
         try:
             if entry is None or self.file.kind != "int8":
                 raise NativeRefusedError(f"{folder} has no {LIBRARY}; make it with: toolkit export {folder} --native")
-            read_checked(path, str(entry["sha256"]))
+            if sums.get(LIBRARY) != entry["sha256"]:
+                read_checked(path, str(entry["sha256"]))
             return open_library(path, manifest, self.file.sha256)
         except NativeRefusedError as error:
             if not needed:
@@ -694,7 +729,7 @@ class Predictor:
     def close(self) -> None:
         """Give the session's memory back; further calls are refused. Calls under way in other threads still finish."""
         with self._opening:
-            self._closed, self._session, self._local = True, None, threading.local()
+            self._closed, self._session, self._local = True, None, _local()
 
     def __enter__(self) -> Predictor:
         return self
@@ -719,13 +754,11 @@ class Predictor:
             )
         self.input_name, self.input_dtype, self.input_shape = self.inputs[0]
         self._fixed = all(None not in tensor.shape for tensor in (*self.inputs, *self.outputs))
-        import json
-
         facts = session.get_modelmeta().custom_metadata_map
         try:
-            names = json.loads(facts.get("toolkit.class_names", "null"))
+            names = _fact(facts, "toolkit.class_names", "null")
             self.class_names = None if names is None else tuple(map(str, names))
-            contract = json.loads(facts.get("toolkit.contract", "{}"))
+            contract = _fact(facts, "toolkit.contract", "{}")
             ranges = {entry["name"]: entry["range"] for entry in contract.get("inputs", []) if entry["range"]}
             bounds = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
             given = {entry["name"]: entry for entry in contract.get("outputs", [])}
@@ -940,7 +973,7 @@ class Predictor:
     def _bound(self) -> _Bound | _Free:
         """This thread's own buffers."""
         try:
-            return self._local.bound  # type: ignore[no-any-return]  # threading.local is untyped
+            return self._local.bound  # type: ignore[no-any-return]  # a thread's own values are untyped
         except AttributeError:
             session = self._open()
             shapes = {info.name: info.shape for info in (*self.inputs, *self.outputs)}
@@ -963,7 +996,7 @@ class Predictor:
             bound.run(bound.binding, bound.options)
         except Exception:  # noqa: BLE001 - whatever it was, the public way decides
             self._run(bound)
-        return bound  # type: ignore[no-any-return]  # threading.local is untyped
+        return bound  # type: ignore[no-any-return]  # a thread's own values are untyped
 
     def _run(self, bound: _Bound | _Free) -> None:
         try:
@@ -1048,14 +1081,14 @@ class Predictor:
 
     def _after_fork(self) -> None:
         """In a forked child: a session of several threads has lost them, so the next call opens another."""
-        self._opening = threading.Lock()
+        self._opening = allocate_lock()
         if self.settings.threads > 1 and self._session is not None:
             import ctypes
 
             # Never freed: its destructor would wait for the lost threads, even at the child's exit.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             self._session = None
-            self._local = threading.local()
+            self._local = _local()
 
 
 def _both(yes: Array) -> Array:
@@ -1231,9 +1264,9 @@ def _before_exit() -> None:
     global _EXITING  # noqa: PLW0603 - the interpreter ends once
     _EXITING = True
     for predictor in list(_LIVE):
-        predictor._local = threading.local()  # noqa: SLF001 - same module
+        predictor._local = _local()  # noqa: SLF001 - same module
     end = time.monotonic() + _WAIT_FOR_CALLS
-    mine, files = threading.get_ident(), ("predictor.py", "onnxruntime_inference_collection.py")
+    mine, files = get_ident(), ("predictor.py", "onnxruntime_inference_collection.py")
     while time.monotonic() < end:
         tops = [frame.f_code.co_filename for at, frame in sys._current_frames().items() if at != mine]  # noqa: SLF001
         if not any(name.endswith(files) for name in tops):
