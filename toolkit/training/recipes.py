@@ -273,7 +273,7 @@ def _check(*checks: tuple[bool, str, object, str]) -> None:
 _NOTEBOOK = Recipe(
     name="notebook",
     purpose="plain SGD without regularization, as in the notebook that this grew from: it overfits",
-    epochs=75,
+    epochs=70,
     batch_size=32,
     optimizer="sgd",
     learning_rate=0.01,
