@@ -1,14 +1,16 @@
 """What portable scales cost: accuracy over five trained models, size, and latency beside the plain file's.
 
     python benchmarks/quantization.py        (`make quantization`; writes benchmarks/results/quantization.json)
+    ... --keep FOLDER                        trained artifacts (FOLDER/seed-1 and so on) are left there, or taken
 
-Trains the default recipe with five seeds (about a minute each on two cores), exports each with portable and with plain
+Trains the default recipe with five seeds (about two minutes each on two cores), exports each with portable and with plain
 scales, per tensor and per channel, and holds all of them against Keras on the 10,000 test images. Latency is taken of
 the reference model's files in interleaved rounds, each file opened anew in each round.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -47,9 +49,12 @@ ROUNDS, CALLS = 30, 1000
 
 def main() -> None:
     """Train, export, compare, time, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        models = [_model(folder, seed) for seed in SEEDS]
+        models = [_model(folder, (options.keep or folder) / f"seed-{seed}", seed) for seed in SEEDS]
         report = {
             "format": 2,  # 1 was measured without bias correction
             "host": asdict(describe_host()),
@@ -67,10 +72,10 @@ def _toolkit(*arguments: object) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
 
 
-def _model(folder: Path, seed: int) -> dict[str, Any]:
+def _model(folder: Path, artifact: Path, seed: int) -> dict[str, Any]:
     """One trained model in every form; loose gates, since what is lost is what is measured."""
-    artifact = folder / f"seed{seed}"
-    _toolkit("train", "--seed", seed, "--output", artifact)
+    if not artifact.is_dir():
+        _toolkit("train", "--seed", seed, "--output", artifact)
     forms = {}
     for name, options in FORMS.items():
         method, rest = ("int4", []) if options == ["int4"] else ("static", options)

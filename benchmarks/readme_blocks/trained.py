@@ -26,14 +26,9 @@ def accuracy() -> str:
             ]
         )
     training = manifest["training"]
-    recipe = training["recipe"]
-    # Before recipes had a version, the one named default was another.
-    named = (
-        f"Recipe `{recipe['name']}`" if "format" in recipe else f"An earlier recipe ({recipe['optimizer']}, no teacher)"
-    )
     return (
         table(["file", "test accuracy", "labels as Keras", "largest difference", "bytes"], rows)
-        + f"\n\n{named}, seed {training['seed']}, {training['epochs_run']} epochs in "
+        + f"\n\nRecipe `{training['recipe']['name']}`, seed {training['seed']}, {training['epochs_run']} epochs in "
         f"{training['seconds']:.0f} s. One seed: another moves accuracy by some tenths of a point."
     )
 
@@ -41,6 +36,8 @@ def accuracy() -> str:
 def training() -> str:
     """What each recipe gives over its seeds, and how fast the default one trains."""
     report = load(RESULTS / "training.json")
+    order = ("notebook", "default", "best")
+    report["recipes"] = {name: report["recipes"][name] for name in order if name in report["recipes"]}
     rows = []
     for name, entry in report["recipes"].items():
         models, found = entry["models"], entry["summary"]
@@ -77,7 +74,7 @@ def training() -> str:
         for name, entry in report["recipes"].items()
     ]
     text += f"Multiplied in: {'; '.join(multiplied)}. "
-    if missing := [name for name in ("notebook", "default", "best") if name not in report["recipes"]]:
+    if missing := [name for name in order if name not in report["recipes"]]:
         text += f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}. "
     if "notebook" in report["recipes"]:
         models = report["recipes"]["notebook"]["models"]
