@@ -3,7 +3,7 @@
     python benchmarks/quantization.py        (`make quantization`; writes benchmarks/results/quantization.json)
     ... --keep FOLDER                        trained artifacts (FOLDER/seed-1 and so on) are left there, or taken
 
-Trains the default recipe with five seeds (about two minutes each on two cores), exports each with portable and with plain
+Trains the default recipe with five seeds (two minutes each on two cores), exports each with portable and with plain
 scales, per tensor and per channel, and holds all of them against Keras on the 10,000 test images. Latency is taken of
 the reference model's files in interleaved rounds, each file opened anew in each round.
 """
