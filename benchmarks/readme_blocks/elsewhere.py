@@ -111,6 +111,18 @@ def c_targets(report: dict[str, Any]) -> str:
         f"{table(columns, rows)}\n\nOf `{model['file']}`, bit by bit against onnxruntime on this machine.{told} "
         "Instructions are the portable figure of cost, since emulated time means nothing: counted by callgrind here, "
         "by qemu one by one elsewhere, on Cortex-M by its own timer under qemu."
-        f"{f' Not counted: {why}.' if why else ''} Flash and RAM are those of a whole image, its stack included.\n\n"
+        f"{f' Not counted: {why}.' if why else ''} Flash and RAM are those of a whole image, its stack included. "
+        f"{_limits(report)}\n\n"
         f"{machine(report['host'])}, `make c-targets`."
+    )
+
+
+def _limits(report: dict[str, Any]) -> str:
+    """What the library takes beside the weights, and how long compilers take."""
+    library, compiling = report["limits"]
+    slowest = max((entry["made"]["compile_seconds"] or 0.0, entry["made"]["target"]) for entry in report["targets"])
+    return (
+        f"`model.so` takes {library['got']:.2f} of the weights' bytes (at most {library['most']}); compilers for "
+        f"this machine take up to {compiling['got']:.1f} s (at most {compiling['most']:.0f}), the slowest of all, "
+        f"`{slowest[1]}`, {slowest[0]:.1f} s."
     )
