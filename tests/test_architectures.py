@@ -41,7 +41,7 @@ def _export(example: Example, folder: Path, **options: Any) -> ExportResult:
 
 
 # They take longest; `make architectures` runs them too, on other CPUs as well.
-SLOW = {"mobilenet", "keyword_spotter", "residual"}
+SLOW = {"mobilenet", "keyword_spotter", "residual", "bidirectional", "depthwise_separable", "gru"}
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_targets_are_rows_of_every_report(artifact: Path, few: Path) -> None:
     Predictor(artifact)
 
 
+@pytest.mark.slow
 def test_rows_of_other_targets_stay_and_a_table_shows_them(artifact: Path, few: Path) -> None:
     ready_or_skip("gcc-O0", "gcc-O2")
     assert toolkit("verify", artifact, "--test", few, "--c", "gcc-O2").code == 0

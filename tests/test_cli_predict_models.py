@@ -155,6 +155,7 @@ def test_what_holds_no_rows_is_one_line(tmp_path: Path, content: bytes, says: st
     assert says in done.error_line
 
 
+@pytest.mark.slow
 def test_bench_of_every_kind(two: Path, tmp_path: Path) -> None:
     cases: list[tuple[Path, list[object], str, list[tuple[Any, ...]], list[int]]] = [
         (two, [], "classify", [("float32", [4, 3], 0, 1), ("int32", [2], 0, 1)], [1, 4, 16, 64, 256, 1024]),

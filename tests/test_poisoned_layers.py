@@ -168,6 +168,7 @@ def test_finer_weights_are_advised_where_they_help(healthy: Path, fashion_mnist:
     assert again["own_sqnr_db"] > found["layers"][0]["own_sqnr_db"] + 3
 
 
+@pytest.mark.slow
 def test_a_huge_unit_is_named_where_its_answer_is_rounded(
     healthy: Path, fashion_mnist: FashionMnist, tmp_path: Path
 ) -> None:
@@ -193,6 +194,7 @@ def test_clipped_values_are_named_and_more_calibration_is_advised(
     assert worst["clipped"] > 0.1
 
 
+@pytest.mark.slow
 def test_two_poisoned_layers_are_both_to_be_kept(healthy: Path, fashion_mnist: FashionMnist, tmp_path: Path) -> None:
     finished, found = _refused(_poisoned(healthy, _scaled_units, fashion_mnist, tmp_path / "poisoned.keras"))
     *poisoned, healthy_one = found["layers"]
@@ -219,6 +221,7 @@ def test_verify_says_how_to_export_again(trained: Path, tmp_path: Path) -> None:
     assert f"; try: toolkit export '{artifact}' --quantize --" in finished.error_line
 
 
+@pytest.mark.slow
 def test_layers_are_shown_on_request_only(trained: Path, tmp_path: Path) -> None:
     artifact = breaking.copy_of(trained, tmp_path)
     without = toolkit("verify", artifact, "--json")

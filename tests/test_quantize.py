@@ -368,7 +368,13 @@ def test_a_layer_that_never_answers_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "method"), [(("hidden_2",), "static"), (LAYERS, "static"), (LAYERS, "dynamic"), (LAYERS, "int4")]
+    ("layers", "method"),
+    [
+        (("hidden_2",), "static"),
+        (LAYERS, "static"),
+        pytest.param(LAYERS, "dynamic", marks=pytest.mark.slow),
+        pytest.param(LAYERS, "int4", marks=pytest.mark.slow),
+    ],
 )
 def test_weights_that_are_all_zero_are_exported(tmp_path: Path, layers: tuple[str, ...], method: str) -> None:
     def clear(weights: dict[str, Any]) -> None:
@@ -438,7 +444,14 @@ def _first_layer(tmp_path: Path, data: FashionMnist, first: str) -> Path:
     return tmp_path / "first.keras"
 
 
-@pytest.mark.parametrize("first", ["rescaling", "rescaled pixels", "batch normalization", "convolution", "pixels"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "rescaling",
+        "convolution",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("rescaled pixels", "batch normalization", "pixels")),
+    ],
+)
 def test_only_pixels_get_the_scale_of_pixels(tmp_path: Path, fashion_mnist: FashionMnist, first: str) -> None:
     """What a first layer takes that is not pixel/255 gets the range that calibration saw."""
     finished = _export(_first_layer(tmp_path, fashion_mnist, first), "--max-accuracy-drop", 0.01)

@@ -308,6 +308,7 @@ def test_a_persons_own_readme_stays(tmp_path: Path) -> None:
     assert (folder / "README.md").read_text().rstrip().endswith(CARD_MARK)
 
 
+@pytest.mark.slow
 def test_reports_in_an_artifact_hinder_nobody(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     reported(folder)

@@ -148,6 +148,7 @@ def test_a_finished_teacher_is_not_trained_again(
     assert same(wholes(TAUGHT), tmp_path / "pulled")
 
 
+@pytest.mark.slow
 def test_early_stopping_stops_where_it_would_have(few: FashionMnist, tmp_path: Path) -> None:
     wild = dataclasses.replace(ADAM, epochs=40, learning_rate=0.05, dropout=0.0)
     seen: list[Epoch] = []
