@@ -46,7 +46,9 @@ def training() -> str:
             [
                 f"`{name}`",
                 f"{found['seeds']}",
-                f"{seconds[0]:.0f} to {seconds[-1]:.0f} s" if len(seconds) > 1 else f"{seconds[0]:.0f} s",
+                " to ".join(dict.fromkeys(f"{time:.0f}" for time in (*seconds[:1], *seconds[-1:]))) + " s"
+                if seconds
+                else "not timed",
                 *(
                     f"{found[kind]['mean']:.2%} ({found[kind]['least']:.2%} to {found[kind]['most']:.2%})"
                     for kind in ("validation_accuracy", "float32", "int8")
@@ -67,7 +69,7 @@ def training() -> str:
     text = "Means, least and most. int8 has one weight scale an output channel. "
     text += f"{'; '.join(shared)}. " if shared else ""
     for name, entry in report["recipes"].items():
-        if (timed := sum(model["timed"] for model in entry["models"])) < len(entry["models"]):
+        if 0 < (timed := sum(model["timed"] for model in entry["models"])) < len(entry["models"]):
             text += f"The time is that of {timed} of the {len(entry['models'])} `{name}` models. "
     multiplied = [
         f"`{name}` {', '.join(sorted({model['precision'] for model in entry['models']}))}"
