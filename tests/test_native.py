@@ -144,6 +144,59 @@ def test_without_a_library(tmp_path: Path) -> None:
         Predictor(tmp_path / "alone.int8.onnx", backend="native")
 
 
+def test_without_native_py(in_c: Path, tmp_path: Path) -> None:
+    """A bundle has it only where it has a library; predictor.py may be copied alone."""
+    shutil.copyfile(predictor.__file__, tmp_path / "predictor.py")
+    program = (
+        "import sys; from predictor import MissingError, Predictor\n"
+        "print(*[Predictor(folder, backend='auto').backend for folder in sys.argv[1:]])\n"
+        "for folder in sys.argv[1:]:\n"
+        "    try: Predictor(folder, backend='native')\n"
+        "    except MissingError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(REFERENCE), str(in_c)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stderr == ""
+    chosen, no_library, no_code = done.stdout.splitlines()
+    assert chosen == "onnxruntime onnxruntime"
+    assert "has no model.so; make it with: toolkit export" in no_library
+    assert no_code.startswith("model.so needs native.py beside predictor.py (No module named 'native'); copy it")
+
+
+def no_machine(manifest: dict[str, Any]) -> None:
+    del manifest["native"]["machine"]
+
+
+def no_features(manifest: dict[str, Any]) -> None:
+    manifest["native"]["cpu_features"] = None
+
+
+def no_outputs(manifest: dict[str, Any]) -> None:
+    del manifest["outputs"]
+
+
+def no_record(manifest: dict[str, Any]) -> None:
+    manifest["files"]["model.so"] = "native"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (no_machine, r"does not say which CPUs .*model\.so is for; export it again with --native"),
+        (no_features, r"does not say which CPUs .*model\.so is for"),
+        (no_outputs, r"does not say what .*model\.so takes and gives"),
+        (no_record, r"manifest\.json does not describe model\.so; export it again"),
+    ],
+)
+def test_a_manifest_that_does_not_describe_the_library(
+    in_c: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    folder = copied(in_c, tmp_path)
+    change_manifest(folder, change)
+    with pytest.raises(CorruptArtifactError, match=says):
+        Predictor(folder, backend="native")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
