@@ -281,7 +281,7 @@ def test_a_compiler_that_is_missing_or_fails(in_c: Path, tmp_path: Path, cc: str
 
 
 def test_a_run_asks_for_the_compiler_before_it_trains(tmp_path: Path) -> None:
-    done = toolkit("run", tmp_path / "run", "--native", "--cc", "no-such-gcc")
+    done = toolkit("run", "--output", tmp_path / "run", "--native", "--cc", "no-such-gcc")
     assert done.code == 3
     assert "the compiler no-such-gcc is not found" in done.error_line
     assert not (tmp_path / "run").exists()
