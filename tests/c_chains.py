@@ -96,13 +96,16 @@ def int8_chain(
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    names = [f"class {number}" for number in range(sizes[-1])] if task == "classification" else []
     facts = {
         "toolkit.contract": json.dumps(
-            {"inputs": [{"name": "x", "dtype": dtype}], "outputs": [{"name": "y", "task": task}]}
+            {
+                "inputs": [{"name": "x", "dtype": dtype, "range": None}],
+                "outputs": [{"name": "y", "task": task, "range": None}],
+            }
         ),
-        "toolkit.class_names": json.dumps(names),
     }
+    if task == "classification":
+        facts["toolkit.class_names"] = json.dumps([f"class {number}" for number in range(sizes[-1])])
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)
     onnx.save(model, folder / "float32.onnx")
@@ -155,6 +158,7 @@ class Library:
         self.source = source
         self.answer = library[f"{source.name}_{source.answer}"]
         self.classify = library[f"{source.name}_classify"] if source.decides else None
+        self.classify_in = library[f"{source.name}_classify_in"] if source.decides else None
 
     def answers(self, rows: NDArray[Any], outputs: int, *, offset: int = 0) -> NDArray[np.float32]:
         """Each row's floats; rows and floats lie `offset` bytes off any alignment."""

@@ -168,7 +168,7 @@ def in_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = toolkit("export", folder, "--quantize", "--c", "--native")
     assert done.code == 0, done.err
     assert "give the bits of model.int8.onnx on all 10,000 rows" in done.err
-    assert "it gives the bits of model.int8.onnx on all 10,000 rows" in done.err
+    assert "it gives the bits of model.int8.onnx, and its labels, on all 10,000 rows" in done.err
     return folder
 
 

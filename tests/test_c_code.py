@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
+import dataclasses
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.c_chains import WARNINGS, Library, int8_chain, runtime_answers, write_files
 from tests.conftest import REFERENCE
 from tests.small_graphs import TWO, write
 from toolkit.c_code.chain import run
+from toolkit.c_code.library import build_library
 from toolkit.c_code.names import identifier, text
 from toolkit.c_code.reading import read_chain
+from toolkit.c_code.source import write_source
+from toolkit.c_targets.interface import read_interface
 from toolkit.errors import ModelError
+from toolkit.native import open_library
+from toolkit.predictor import Predictor
+from toolkit.report.live import _labels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +42,12 @@ CHAINS: dict[str, dict[str, Any]] = {
     "a clip that the steps do not hold": {"sizes": (50, 30, 10), "activation": "Clip"},
     "an autoencoder": {"sizes": (40, 20, 4, 20, 40), "dtype": "float32", "end": None, "task": "values"},
     "one output": {"sizes": (20, 8, 1), "end": "Sigmoid", "task": "binary"},
+    "one output that is always one half": {
+        "sizes": (20, 8, 1),
+        "end": "Sigmoid",
+        "task": "binary",
+        "change": {"layer_2/kernel": np.zeros((8, 1), np.float32), "layer_2/bias": np.zeros(1, np.float32)},
+    },
     "one layer": {"sizes": (64, 5)},
     "several yes or no": {"sizes": (20, 8, 3), "end": "Sigmoid", "task": "multilabel"},
     "widths of whole vectors": {"sizes": (64, 128, 64)},
@@ -53,8 +69,45 @@ def test_c_gives_the_runtimes_bits(kind: str, tmp_path: Path) -> None:
     assert np.array_equal(bits(library.answers(rows, chain.outputs)), bits(expected))
     assert np.array_equal(bits(library.answers(rows[:20], chain.outputs, offset=3)), bits(expected[:20]))
     if source.decides:
-        labels = expected.argmax(axis=1) if chain.outputs > 1 else expected[:, 0] > 0
+        labels = expected.argmax(axis=1) if chain.outputs > 1 else expected[:, 0] >= 0
         assert np.array_equal(library.labels(rows), labels)
+        assert library.classify_in is not None
+        room = np.empty(source.ram_bytes // 4, np.int32)
+        told = [library.classify_in(room.ctypes.data_as(ctypes.c_void_p), row.tobytes()) for row in rows]
+        assert np.array_equal(told, labels)
+
+
+def test_exactly_one_half_is_a_yes_everywhere(tmp_path: Path) -> None:
+    data, rows = int8_chain(tmp_path, **CHAINS["one output that is always one half"])
+    chain, source = write_files(data, tmp_path)
+    assert Library(tmp_path, source).labels(rows[:1]).tolist() == [1]
+    assert Predictor(tmp_path / "model.int8.onnx").classify(rows[0]) == 1
+    built = build_library(chain, "test-model", tmp_path, tmp_path / "native.so", rows, None)
+    manifest: dict[str, Any] = {
+        "native": {"machine": built.compiler.machine, "cpu_features": built.compiler.cpu_features},
+        "inputs": [{"name": "x", "dtype": "uint8", "shape": [None, 20]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": [None, 1]}],
+        "class_names": None,
+    }
+    answer = np.empty((1, 1), np.float32)
+    session = open_library(str(built.path), manifest, chain.source_sha256)
+    call, buffers, label, _kept = session.direct(rows[:1].copy(), answer)
+    call(buffers, None)
+    assert (answer.item(), label.item()) == (0.5, 1)
+    assert read_interface(source.header).labels_of(np.zeros((1, 1), np.float32)).tolist() == [1]
+    assert _labels(chain, np.zeros((1, 1), np.float32)) == [1]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float input", "per channel", "a table"])
+def test_the_header_says_how_many_bytes_the_constants_take(kind: str, tmp_path: Path) -> None:
+    data, _ = int8_chain(tmp_path, (50, 30, 10))
+    chain = read_chain(int8_chain(tmp_path, **CHAINS[kind])[0] if kind in CHAINS else data)
+    if kind == "a table":
+        chain = dataclasses.replace(chain, input_table=np.arange(256, dtype=np.uint8))
+    source = write_source(chain, "test-model")
+    sizes = {"int8_t": 1, "uint8_t": 1, "int32_t": 4, "float": 4}
+    found = re.findall(r"^static const (\w+) (?!input_step)\w+(?:\[(\d+)\])?", source.code, re.MULTILINE)
+    assert sum(sizes[of] * int(count or 1) for of, count in found) == source.flash_bytes
 
 
 def test_the_reference_model_gives_the_runtimes_bits(fashion_mnist: FashionMnist, tmp_path: Path) -> None:
@@ -140,6 +193,15 @@ def test_another_operator_is_named(chain: dict[str, Any], operator: str, tmp_pat
     data, _ = int8_chain(tmp_path, (20, 8, 3), **chain)
     with pytest.raises(ModelError, match=rf"the operator {operator} .* does not fit.*export without --c"):
         read_chain(data)
+
+
+def test_an_activation_behind_the_last_layer_is_named(tmp_path: Path) -> None:
+    model = onnx.load_from_string(int8_chain(tmp_path, (20, 8, 3), end=None, task="values")[0])
+    (last,) = [node for node in model.graph.node if "y" in node.output]
+    last.output[:] = ["before"]
+    model.graph.node.append(onnx.helper.make_node("Relu", ["before"], ["y"], name="rectified"))
+    with pytest.raises(ModelError, match=r"the operator Relu \(rectified\) behind the last layer does not fit"):
+        read_chain(model.SerializeToString())
 
 
 def test_several_inputs_are_refused(tmp_path: Path) -> None:

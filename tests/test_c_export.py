@@ -66,6 +66,7 @@ def test_a_bundle_takes_it_along(in_c: Path, tmp_path: Path) -> None:
     [
         (("export", "--c"), "add --quantize"),
         (("export", "--c", "--quantize=dynamic"), "add --quantize"),
+        (("bundle", "-o", "device", "--native", "--format=ort"), "--native and --format ort do not go together"),
         (("bundle", "-o", "device", "--c"), "has no model.c; export it again"),
         (("bundle", "-o", "device", "--c", "--kind=float32"), "--c is for the int8 model"),
     ],

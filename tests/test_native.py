@@ -144,6 +144,59 @@ def test_without_a_library(tmp_path: Path) -> None:
         Predictor(tmp_path / "alone.int8.onnx", backend="native")
 
 
+def test_without_native_py(in_c: Path, tmp_path: Path) -> None:
+    """A bundle has it only where it has a library; predictor.py may be copied alone."""
+    shutil.copyfile(predictor.__file__, tmp_path / "predictor.py")
+    program = (
+        "import sys; from predictor import MissingError, Predictor\n"
+        "print(*[Predictor(folder, backend='auto').backend for folder in sys.argv[1:]])\n"
+        "for folder in sys.argv[1:]:\n"
+        "    try: Predictor(folder, backend='native')\n"
+        "    except MissingError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(REFERENCE), str(in_c)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stderr == ""
+    chosen, no_library, no_code = done.stdout.splitlines()
+    assert chosen == "onnxruntime onnxruntime"
+    assert "has no model.so; make it with: toolkit export" in no_library
+    assert no_code.startswith("model.so needs native.py beside predictor.py (No module named 'native'); copy it")
+
+
+def no_machine(manifest: dict[str, Any]) -> None:
+    del manifest["native"]["machine"]
+
+
+def no_features(manifest: dict[str, Any]) -> None:
+    manifest["native"]["cpu_features"] = None
+
+
+def no_outputs(manifest: dict[str, Any]) -> None:
+    del manifest["outputs"]
+
+
+def no_record(manifest: dict[str, Any]) -> None:
+    manifest["files"]["model.so"] = "native"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (no_machine, r"does not say which CPUs .*model\.so is for; export it again with --native"),
+        (no_features, r"does not say which CPUs .*model\.so is for"),
+        (no_outputs, r"does not say what .*model\.so takes and gives"),
+        (no_record, r"manifest\.json does not describe model\.so; export it again"),
+    ],
+)
+def test_a_manifest_that_does_not_describe_the_library(
+    in_c: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    folder = copied(in_c, tmp_path)
+    change_manifest(folder, change)
+    with pytest.raises(CorruptArtifactError, match=says):
+        Predictor(folder, backend="native")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -210,6 +263,7 @@ def test_something_that_is_no_library_is_refused(in_c: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("cc", "code", "says"),
     [
+        ("gcc '-O2", 2, '--cc is "gcc \'-O2", which a shell would not take (No closing quotation)'),
         ("no-such-gcc -O2", 3, "the compiler no-such-gcc is not found"),
         ("gcc -mcpu=none", 2, "the compiler gcc failed"),
         ("false", 2, "the compiler false failed"),
@@ -222,7 +276,41 @@ def test_a_compiler_that_is_missing_or_fails(in_c: Path, tmp_path: Path, cc: str
     done = toolkit("export", folder, "--quantize", "--native", "--cc", cc)
     assert done.code == code
     assert says in done.error_line
+    assert "Asking Keras" not in done.err  # it is said before the work
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_run_asks_for_the_compiler_before_it_trains(tmp_path: Path) -> None:
+    done = toolkit("run", "--output", tmp_path / "run", "--native", "--cc", "no-such-gcc")
+    assert done.code == 3
+    assert "the compiler no-such-gcc is not found" in done.error_line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("*of->label = best;", "*of->label = best % 9;"), ("answer[i] /= sum;", "answer[i] /= 1.001f * sum;")],
+)
+def test_a_library_with_other_labels_or_probabilities_is_not_published(
+    old: str, new: str, tmp_path: Path, fashion_mnist: FashionMnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolkit.c_code import library
+    from toolkit.datasets import Rows
+    from toolkit.errors import ModelError
+
+    shutil.copyfile(REFERENCE / "model.int8.onnx", tmp_path / "model.int8.onnx")
+    rows = Rows({"image": fashion_mnist.test_images[:100]}, {}, None, "rows")
+    write_c_files(tmp_path, "model.int8.onnx", "x", rows, lambda _: None)
+    right = library.wrapper_text
+
+    def wrong(*given: Any) -> str:
+        text = right(*given)
+        assert old in text
+        return text.replace(old, new)
+
+    monkeypatch.setattr(library, "wrapper_text", wrong)
+    with pytest.raises(ModelError, match=r"model\.so .* of 100 rows another label or probability than follows"):
+        build_native(tmp_path, "model.int8.onnx", "x", rows, None, lambda _: None)
 
 
 def test_a_library_that_differs_is_not_published(tmp_path: Path, fashion_mnist: FashionMnist) -> None:

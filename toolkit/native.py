@@ -53,7 +53,7 @@ def cpu_features() -> set[str]:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib costs 3 ms
             for line in file:
                 name, _, value = line.partition(":")
-                if name.strip() in ("flags", "Features"):
+                if name.strip() in ("flags", "Features", "features"):  # x86, ARM, IBM Z
                     return set(value.split())
     except OSError:
         pass
@@ -85,7 +85,11 @@ def open_library(path: str, manifest: Mapping[str, Any], model_sha256: str | Non
     record = manifest.get("native")
     if not isinstance(record, dict):
         raise NativeRefusedError(f"{path} is not described by the manifest", damaged=True)
-    if reason := misfit(record):
+    try:
+        reason = misfit(record)
+    except (KeyError, TypeError) as error:
+        raise NativeRefusedError(f"the manifest does not say which CPUs {path} is for", damaged=True) from error
+    if reason:
         raise NativeRefusedError(f"{path} does not run here: {reason}")
     try:
         library = ctypes.CDLL(path)
@@ -97,7 +101,10 @@ def open_library(path: str, manifest: Mapping[str, Any], model_sha256: str | Non
         raise NativeRefusedError(f"{path} is of another model than the int8 file beside it", damaged=True)
     if wrong := check():
         raise NativeRefusedError(f"{path} gives {wrong} of its golden vectors another answer", damaged=True)
-    return NativeSession(library, manifest)
+    try:
+        return NativeSession(library, manifest)
+    except (KeyError, TypeError) as error:
+        raise NativeRefusedError(f"the manifest does not say what {path} takes and gives", damaged=True) from error
 
 
 def native_logits(path: str, rows: Array, outputs: int) -> NDArray[np.float32]:

@@ -142,6 +142,7 @@ class RuntimeSettings(NamedTuple):
             raise UsageError("spinning does nothing with one thread; leave it out or give more threads")
 
 
+_LIBRARY = "model.so"  # native.LIBRARY, which may not be there to ask
 _LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC",
            "none": "ORT_DISABLE_ALL"}  # fmt: skip
 
@@ -706,25 +707,40 @@ class Predictor:
 
         Its hash is not taken again where it is among the sums of a bundle that was just checked.
         """
-        try:
-            from .native import LIBRARY, NativeRefusedError, open_library  # noqa: TID252 - in whatever package this is
-        except ImportError:
-            from native import LIBRARY, NativeRefusedError, open_library  # type: ignore[import-not-found,no-redef]
         folder = os.path.dirname(self.file.path)
-        path = os.path.join(folder, LIBRARY)
-        entry = manifest.get("files", {}).get(LIBRARY)
+        files = manifest.get("files")
+        if self.file.kind != "int8" or not isinstance(files, dict) or _LIBRARY not in files:
+            return self._no_native(
+                f"{folder} has no {_LIBRARY}; make it with: toolkit export {folder} --native", needed
+            )
         try:
-            if entry is None or self.file.kind != "int8":
-                raise NativeRefusedError(f"{folder} has no {LIBRARY}; make it with: toolkit export {folder} --native")
-            if sums.get(LIBRARY) != entry["sha256"]:
-                read_checked(path, str(entry["sha256"]))
+            try:
+                from .native import NativeRefusedError, open_library  # noqa: TID252 - in whatever package this is
+            except ImportError:
+                from native import NativeRefusedError, open_library  # type: ignore[import-not-found,no-redef]
+        except ImportError as error:
+            return self._no_native(
+                f"{_LIBRARY} needs native.py beside predictor.py ({error}); copy it from a bundle made with --native",
+                needed,
+            )
+        path = os.path.join(folder, _LIBRARY)
+        entry = files[_LIBRARY]
+        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+            raise CorruptArtifactError(f"{folder}: {MANIFEST_NAME} does not describe {_LIBRARY}; export it again")
+        try:
+            if sums.get(_LIBRARY) != entry["sha256"]:
+                read_checked(path, entry["sha256"])
             return open_library(path, manifest, self.file.sha256)
         except NativeRefusedError as error:
             if not needed:
                 return None
             if error.damaged:
                 raise CorruptArtifactError(f"{error}; export it again with --native") from error
-            raise MissingError(f"{error}; or use backend='onnxruntime'") from error
+            return self._no_native(str(error), needed)
+
+    def _no_native(self, why: str, needed: bool) -> None:
+        if needed:
+            raise MissingError(f"{why}; or use backend='onnxruntime'")
 
     def close(self) -> None:
         """Give the session's memory back; further calls are refused. Calls under way in other threads still finish."""

@@ -79,11 +79,16 @@ def gather(
 
     Raises:
         UsageError: an unknown target, a kind that the artifact does not have, a bundle in place of an artifact, C
-            beside another kind than int8, a library for another machine than the target.
+            beside another kind than int8, a library for another machine than the target or beside an .ort file.
         ModelError: the folder is no artifact.
         MissingError: the artifact has no golden vectors, no C or no library, or the licence is not there.
         CorruptArtifactError: a file is not what the manifest says.
     """
+    if native and form == "ort":
+        raise UsageError(
+            "--native and --format ort do not go together: a library is opened beside the very ONNX file that it was "
+            "made of; drop one of them"
+        )
     pins = requirements.text(target)
     manifest = load_manifest(folder)
     if manifest.bundle is not None:

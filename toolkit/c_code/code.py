@@ -140,11 +140,11 @@ void ${name}_$answer($arguments)
 
 _CLASSIFY = Template("""\
 
-int ${name}_classify(const $input_type *$input)
+int ${name}_classify_in(struct ${name}_scratch *scratch, const $input_type *$input)
 {
     float $answer[$outputs];
     int best = 0;
-    ${name}_$answer($input, $answer);
+    ${name}_${answer}_in(scratch, $input, $answer);
     for (int i = 1; i < $outputs; i++)
         if ($answer[i] > $answer[best])
             best = i;
@@ -154,11 +154,20 @@ int ${name}_classify(const $input_type *$input)
 
 _YES_OR_NO = Template("""\
 
-int ${name}_classify(const $input_type *$input)
+int ${name}_classify_in(struct ${name}_scratch *scratch, const $input_type *$input)
 {
     float $answer[1];
-    ${name}_$answer($input, $answer);
-    return $answer[0] > $threshold;
+    ${name}_${answer}_in(scratch, $input, $answer);
+    return $answer[0] >= $threshold;
+}
+""")
+
+_CLASSIFY_ON_STACK = Template("""\
+
+int ${name}_classify(const $input_type *$input)
+{
+    struct ${name}_scratch scratch MODEL_ALIGNED;
+    return ${name}_classify_in(&scratch, $input);
 }
 """)
 
@@ -203,6 +212,8 @@ def code_text(layout: Layout) -> str:
         parts.append(_YES_OR_NO.substitute(names_in_c, threshold="0.0f" if chain.end else "0.5f"))
     elif layout.decides:
         parts.append(_CLASSIFY.substitute(names_in_c))
+    if layout.decides:
+        parts.append(_CLASSIFY_ON_STACK.substitute(names_in_c))
     return "".join(parts)
 
 

@@ -17,8 +17,10 @@ _HEADER = Template("""\
 /* $artifact: $title, in integers. Written by toolkit $version; do not edit.
  *
  * Every call gives the same bits as the int8 ONNX file that this was made from, on every CPU and with every
- * compiler that keeps to IEEE 754 (so no -ffast-math, nor a part of it). Functions keep nothing between calls, and
- * may run in several threads at once. No pointer may be NULL; none has to be aligned.
+ * compiler that keeps to IEEE 754 (so no -ffast-math, nor a part of it; clang does not let model.c refuse
+ * -funsafe-math-optimizations, -freciprocal-math and -fassociative-math where they are given alone: do not). Functions
+ * keep nothing between calls, and may run in several threads at once. No pointer may be NULL; rows and answers may lie
+ * at any address, a scratch where its struct may.
  *
  * Flash: $flash_said bytes of constants, and the code. RAM: $ram_said bytes a call, see struct ${name}_scratch.
  */
@@ -62,12 +64,12 @@ $classify
 
 _BEHIND = {
     "Softmax": "the values in front of the softmax, whose order is that of the probabilities",
-    "Sigmoid": "the values in front of the sigmoid; above 0 is a probability above one half",
+    "Sigmoid": "the values in front of the sigmoid; 0 or more is a probability of one half or more",
     None: "the model's answers",
 }
 _DECISIONS = {
     "classification": "The class of the largest logit, 0 to OUTPUTS - 1; the first of equal ones.",
-    "binary": "1 for yes, 0 for no.",
+    "binary": "1 for yes (a probability of one half or more), 0 for no.",
 }
 
 
@@ -79,8 +81,12 @@ def header_text(layout: Layout) -> str:
     )
     classify = ""
     if layout.decides:
-        declared = f"int {layout.name}_classify(const {layout.input_type} *{layout.input});"
-        classify = f"\n/* {_DECISIONS[chain.task]} */\n{declared}\n"
+        given = f"const {layout.input_type} *{layout.input}"
+        classify = (
+            f"\n/* {_DECISIONS[chain.task]} */\nint {layout.name}_classify({given});\n"
+            f"\n/* The same in room of yours. */\n"
+            f"int {layout.name}_classify_in(struct {layout.name}_scratch *scratch, {given});\n"
+        )
     return _HEADER.substitute(
         artifact=layout.artifact,
         title=layout.title,

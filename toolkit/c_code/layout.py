@@ -70,8 +70,8 @@ class Layout:
 
     @cached_property
     def flash_bytes(self) -> int:
-        """Constants: weights with their padding, biases and multipliers."""
-        return sum(
+        """Constants: weights with their padding, biases and multipliers; and what each byte of the input becomes."""
+        return (0 if self.chain.input_table is None else 256) + sum(
             up(layer.outputs, ROWS) * (width + 4) + 4 * len(layer.multipliers)
             for layer, width in zip(self.chain.layers, self.widths, strict=True)
         )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from toolkit.c_code.chain import Chain
 
-__all__ = ["Built", "build_library", "wrapper_text"]
+__all__ = ["Built", "Compiler", "build_library", "find_compiler", "wrapper_text"]
 
 _WRAPPER = Template("""\
 /* What the predictor's native backend calls, beside model.c. */
@@ -117,41 +117,71 @@ _ENDS = {
 }
 
 # What a compiler says it may use, and what Linux calls that in /proc/cpuinfo (arch/x86/include/asm/cpufeatures.h,
-# Documentation/arch/arm64/elf_hwcaps.rst).
-_FEATURES = {
-    "__SSE4_2__": "sse4_2", "__AVX__": "avx", "__AVX2__": "avx2", "__FMA__": "fma", "__F16C__": "f16c",
-    "__BMI__": "bmi1", "__BMI2__": "bmi2", "__AVX512F__": "avx512f", "__AVX512BW__": "avx512bw",
+# Documentation/arch/arm64/elf_hwcaps.rst, arch/arm/kernel/setup.c).
+_X86 = {
+    "__SSE3__": "pni", "__SSSE3__": "ssse3", "__SSE4_1__": "sse4_1", "__SSE4_2__": "sse4_2", "__SSE4A__": "sse4a",
+    "__POPCNT__": "popcnt", "__LZCNT__": "abm", "__MOVBE__": "movbe", "__GFNI__": "gfni", "__APX_F__": "apx",
+    "__AVX__": "avx", "__AVX2__": "avx2", "__FMA__": "fma", "__FMA4__": "fma4", "__XOP__": "xop", "__F16C__": "f16c",
+    "__BMI__": "bmi1", "__BMI2__": "bmi2", "__TBM__": "tbm", "__AVX512F__": "avx512f", "__AVX512BW__": "avx512bw",
     "__AVX512VL__": "avx512vl", "__AVX512DQ__": "avx512dq", "__AVX512CD__": "avx512cd",
     "__AVX512VNNI__": "avx512_vnni", "__AVXVNNI__": "avx_vnni", "__AVX512VBMI__": "avx512vbmi",
     "__AVX512VBMI2__": "avx512_vbmi2", "__AVX512IFMA__": "avx512ifma", "__AVX512BITALG__": "avx512_bitalg",
     "__AVX512VPOPCNTDQ__": "avx512_vpopcntdq", "__AVX512BF16__": "avx512_bf16", "__AVX512FP16__": "avx512_fp16",
-    "__ARM_NEON": "asimd", "__ARM_FEATURE_DOTPROD": "asimddp", "__ARM_FEATURE_MATMUL_INT8": "i8mm",
-    "__ARM_FEATURE_SVE": "sve", "__ARM_FEATURE_SVE2": "sve2", "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC": "asimdhp",
-    "__ARM_FEATURE_CRC32": "crc32", "__ARM_FEATURE_ATOMICS": "atomics", "__ARM_FEATURE_BF16": "bf16",
-    "__ARM_FEATURE_QRDMX": "asimdrdm",
 }  # fmt: skip
-_MACHINES = {"__x86_64__": "x86_64", "__aarch64__": "aarch64", "__s390x__": "s390x"}
+_ARM = {
+    "__ARM_FEATURE_DOTPROD": "asimddp", "__ARM_FEATURE_MATMUL_INT8": "i8mm",
+    "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC": "asimdhp", "__ARM_FEATURE_CRC32": "crc32",
+}  # fmt: skip
+_AARCH64 = {
+    **_ARM, "__ARM_NEON": "asimd", "__ARM_FEATURE_SVE": "sve", "__ARM_FEATURE_SVE2": "sve2",
+    "__ARM_FEATURE_SVE_MATMUL_INT8": "svei8mm", "__ARM_FEATURE_ATOMICS": "atomics", "__ARM_FEATURE_BF16": "bf16",
+    "__ARM_FEATURE_QRDMX": "asimdrdm", "__ARM_FEATURE_MOPS": "mops",
+}  # fmt: skip
+_ARM32 = {**_ARM, "__ARM_NEON": "neon", "__ARM_FEATURE_FMA": "vfpv4", "__ARM_FEATURE_IDIV": "idiva"}
+# By what uname calls a machine: the macro that tells it, and its features; without these a device could not check
+# what a library takes, so it may take no more than the compiler's default.
+_MACHINES: dict[str, tuple[str, dict[str, str] | None]] = {
+    "x86_64": ("__x86_64__", _X86), "aarch64": ("__aarch64__", _AARCH64), "armv7l": ("__arm__", _ARM32),
+    "riscv64": ("__riscv", None), "s390x": ("__s390x__", None),
+}  # fmt: skip
+# Vectors that Linux does not name, so that they are not used.
+_UNNAMED = {
+    "__AVXVNNIINT8__": "-mno-avxvnniint8",
+    "__AVXVNNIINT16__": "-mno-avxvnniint16",
+    "__AVXIFMA__": "-mno-avxifma",
+}
 _GOLDEN_ROWS = 8
 _SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Built:
-    """A library, and what must be known of it.
+class Compiler:
+    """A compiler that works, with its flags.
 
     Attributes:
-        path: the file.
-        compiler: its first line about itself.
-        command: what was run, without the files.
-        machine: for which it is, as ``uname -m`` says it.
+        about: its first line about itself.
+        command: what is run, without the files.
+        machine: for which it compiles, as ``uname -m`` says it.
         cpu_features: that its code may use, as /proc/cpuinfo calls them.
     """
 
-    path: Path
-    compiler: str
-    command: str
+    about: str
+    command: tuple[str, ...]
     machine: str
     cpu_features: list[str]
+
+    @property
+    def text(self) -> str:
+        """The command as a shell takes it."""
+        return shlex.join(self.command)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A library, and what it was made with."""
+
+    path: Path
+    compiler: Compiler
 
 
 def wrapper_text(layout: Layout, rows: NDArray[Any]) -> str:
@@ -191,42 +221,87 @@ def build_library(chain: Chain, artifact: str, folder: Path, target: Path, rows:
         folder: that holds its model.c and model.h.
         target: the file to write.
         rows: see `wrapper_text`.
-        cc: the compiler with flags for its CPU, such as "aarch64-linux-gnu-gcc -mcpu=cortex-a72"; None: the one that is
-            found here (the variable CC, cc, gcc or clang), for this very CPU.
+        cc: see `find_compiler`.
 
     Raises:
-        MissingError: there is no compiler.
-        UsageError: it fails; with its first error.
+        MissingError, UsageError: see `find_compiler`.
     """
-    command = _compiler(cc)
-    about = _asked(command, "--version").splitlines()
-    macros = {line.split()[1] for line in _asked(command, "-dM", "-E", "-x", "c", os.devnull).splitlines() if line}
-    machine = next((name for macro, name in _MACHINES.items() if macro in macros), None)
-    if machine is None:
-        machine = _other_machine(macros)
-    features = sorted(name for macro, name in _FEATURES.items() if macro in macros)
+    compiler = find_compiler(cc)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         wrapper, made = Path(scratch) / "native.c", Path(scratch) / "model.so"
         wrapper.write_text(wrapper_text(Layout(chain, artifact), rows), encoding="ascii")
         files = [str(wrapper), str(folder / "model.c"), "-I", str(folder), "-o", str(made), "-lm"]
-        _run([*command, "-std=c99", "-fPIC", "-shared", "-s", *files])
+        _run([*compiler.command, "-std=c99", "-fPIC", "-shared", "-s", *files])
         os.replace(made, target)  # noqa: PTH105 - a rename within one folder
-    return Built(target, about[0] if about else command[0], shlex.join(command), machine, features)
+    return Built(target, compiler)
 
 
-def _compiler(cc: str | None) -> list[str]:
+def find_compiler(cc: str | None) -> Compiler:
+    """The compiler for a library, once it took its flags.
+
+    Args:
+        cc: with flags for its CPU, such as "aarch64-linux-gnu-gcc -mcpu=cortex-a72"; None: the one that is found here
+            (the variable CC, cc, gcc or clang), for this very CPU.
+
+    Raises:
+        MissingError: there is none.
+        UsageError: it fails (with its first error), or is for a machine that could not check what the code takes.
+    """
+    words, flags = _compiler(cc)
+    command = [*words, "-O3", *flags]
+    about = _asked(command, "--version").splitlines()
+    macros = _macros(command)
+    machine = next((name for name, (macro, _) in _MACHINES.items() if macro in macros), None)
+    if machine is None or (machine == "riscv64" and macros.get("__riscv_xlen") != "64"):
+        raise UsageError(
+            f"{shlex.join(command)} compiles for a machine that is not known here, expected one of "
+            f"{', '.join(_MACHINES)}; give such a compiler with --cc"
+        )
+    known = _MACHINES[machine][1]
+    if known is None and macros != _macros([*words, "-O3"]):
+        raise UsageError(
+            f"no {machine} could check that it has what {shlex.join(flags)} allows the compiler; give --cc "
+            f"{shlex.quote(shlex.join(words))} alone"
+        )
+    command += [flag for macro, flag in _UNNAMED.items() if macro in macros]
+    features = sorted(name for macro, name in (known or {}).items() if macro in macros)
+    return Compiler(about[0] if about else command[0], tuple(command), machine, features)
+
+
+def _compiler(cc: str | None) -> tuple[list[str], list[str]]:
+    """A compiler's words, which may begin with another program's (ccache gcc), and its flags."""
     if cc is not None:
-        command = shlex.split(cc)
+        command = _split(cc, "--cc")
         if not command:
             raise UsageError("--cc is empty; give a compiler, such as --cc gcc")
         if shutil.which(command[0]) is None:
             raise MissingError(f"the compiler {command[0]} is not found; install it, or give another with --cc")
-        return [command[0], "-O3", *command[1:]]
-    named = shlex.split(os.environ.get("CC", ""))
+        return _parted(command)
+    named = _split(os.environ.get("CC", ""), "the variable CC")
     for candidate in ([named] if named else []) + [["cc"], ["gcc"], ["clang"]]:
         if shutil.which(candidate[0]):
-            return [candidate[0], "-O3", "-march=native", *candidate[1:]]
+            words, flags = _parted(candidate)
+            known = _MACHINES.get(os.uname().machine, ("", None))[1]
+            return words, [*(["-march=native"] if known else []), *flags]
     raise MissingError("no C compiler is found; install one (Debian: apt install gcc), or give one with --cc")
+
+
+def _split(text: str, name: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{name} is {text!r}, which a shell would not take ({error}); close the quotes") from error
+
+
+def _parted(command: list[str]) -> tuple[list[str], list[str]]:
+    at = next((at for at, word in enumerate(command) if word.startswith("-")), len(command))
+    return command[: max(at, 1)], command[max(at, 1) :]
+
+
+def _macros(command: list[str]) -> dict[str, str]:
+    """What a compiler defines by itself."""
+    lines = [line.split(None, 2) for line in _asked(command, "-dM", "-E", "-x", "c", os.devnull).splitlines()]
+    return {words[1]: words[2] if len(words) > 2 else "" for words in lines if len(words) > 1}
 
 
 def _asked(command: list[str], *options: str) -> str:
@@ -243,9 +318,3 @@ def _run(command: list[str]) -> str:
         first = next((line for line in lines if "error" in line), lines[0] if lines else f"exit code {done.returncode}")
         raise UsageError(f"the compiler {command[0]} failed: {' '.join(first.split())[:300]}; give another with --cc")
     return done.stdout
-
-
-def _other_machine(macros: set[str]) -> str:
-    if "__riscv" in macros:
-        return "riscv64"
-    return "armv7l" if "__arm__" in macros else "another machine"

@@ -192,7 +192,7 @@ class _Reader:
         """What becomes of a layer's sums: an activation and 8 bits again, or the answer."""
         floor: np.float32 | None = None
         ceiling: np.float32 | None = None
-        start = tensor
+        start, activation = tensor, None
         while True:
             tensor = self.viewed(tensor)
             if tensor in {value.name for value in self.graph.output}:
@@ -213,11 +213,9 @@ class _Reader:
                 return self.requantization(node, floor, ceiling)
             else:
                 raise _does_not_fit(node)
-            tensor = node.output[0]
-        if floor is not None or ceiling is not None:
-            raise ModelError(
-                f"the answer {tensor} is that of an activation; C code is written for one of a dense layer"
-            )
+            tensor, activation = node.output[0], node
+        if activation is not None and (floor is not None or ceiling is not None):
+            raise _does_not_fit(activation, "behind the last layer ")
         return None, start
 
     def requantization(
@@ -248,9 +246,9 @@ def _as_uint8(zero_point: NDArray[Any]) -> int:
     return int(zero_point[0]) + (128 if zero_point.dtype == np.int8 else 0)
 
 
-def _does_not_fit(node: onnx.NodeProto) -> ModelError:
+def _does_not_fit(node: onnx.NodeProto, where: str = "") -> ModelError:
     name = node.name or node.output[0]
     return ModelError(
-        f"the operator {node.op_type} ({name}) does not fit: C code is written for chains of dense layers with ReLU or "
-        "a clip between them; export without --c"
+        f"the operator {node.op_type} ({name}) {where}does not fit: C code is written for chains of dense layers with "
+        "ReLU or a clip between them; export without --c"
     )

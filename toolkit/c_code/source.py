@@ -26,7 +26,7 @@ class CSource:
         answer: what its floats are called, "logits" or "values": NAME_logits.
         decides: whether there is a NAME_classify.
         input_type: of one value, in C.
-        flash_bytes: constants: weights with their padding, biases, multipliers.
+        flash_bytes: constants: weights with their padding, biases, multipliers, and a table of the input.
         ram_bytes: what a call needs beside its arguments.
     """
 

@@ -45,12 +45,13 @@ def ready(chosen: Chosen) -> list[Ready]:
 
     Raises:
         MissingError: those of a target that was named are not here, or those of none are.
+        ModelError: those of a target that was named cannot be run.
     """
     found: list[Ready] = []
     for target in chosen.targets:
         try:
             found.append((target, tools.find(target)))
-        except MissingError as error:
+        except (MissingError, ModelError) as error:
             if target.name in chosen.named:
                 raise
             found.append((target, str(error)))

@@ -43,8 +43,10 @@ def count(tools: Toolchain, built: Built, interface: Interface, rows: NDArray[An
     given = stored(rows[:1], tools.target.order)
     if tools.emulator is None:
         return _by_callgrind(built, interface, given)
-    # 8.1 has both names, 9 only the second.
-    major = int(re.findall(r"\d+", tools.runs_on.rpartition(" ")[2])[0])
+    version = re.search(r" (\d+)[.\d]*$", tools.runs_on)
+    if version is None:
+        return Footprint(not_counted=f"{tools.runs_on} does not say its version")
+    major = int(version[1])  # 8.1 has both names, 9 only the second
     single = "-singlestep" if major < 9 else "-one-insn-per-tb"
     command = [tools.emulator, single, "-d", "exec,nochain", str(built.program)]
     with ThreadPoolExecutor(1) as pool:

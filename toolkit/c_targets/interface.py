@@ -56,7 +56,7 @@ class Interface:
         """The labels that belong to answers (n, outputs): the largest value, or whether the only one says yes."""
         threshold = 0 if self.function.endswith("_logits") else 0.5
         found: NDArray[np.int32] = np.empty(len(values), np.int32)
-        found[:] = values.argmax(axis=1) if self.outputs > 1 else values[:, 0] > threshold
+        found[:] = values.argmax(axis=1) if self.outputs > 1 else values[:, 0] >= threshold
         return found
 
     def rows_h(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.emulation import store
-from toolkit.errors import MissingError
+from toolkit.errors import MissingError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,11 @@ def _try(target: Target, compiler: str) -> None:
 def run(
     command: Sequence[str], folder: Path | None, seconds: float, given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program to its end, its messages in English; one that takes too long is killed, with exit code -9."""
+    """Run a program to its end, its messages in English; one that takes too long is killed, with exit code -9.
+
+    Raises:
+        ModelError: the system cannot run it.
+    """
     try:
         return subprocess.run(
             list(command),
@@ -131,6 +135,10 @@ def run(
             timeout=seconds,
             check=False,
         )
+    except OSError as error:
+        raise ModelError(
+            f"{command[0]} cannot be run here ({error.strerror or error}); install it again, or choose other targets"
+        ) from error
     except subprocess.TimeoutExpired as error:
         text = f"not done within {seconds:.0f} seconds"
         return subprocess.CompletedProcess(command, -9, error.stdout or b"", text.encode())

@@ -76,6 +76,7 @@ def export_artifact(
 
     Raises:
         FailedGatesError: a gate failed; what was there is untouched.
+        MissingError, UsageError: see `toolkit.c_code.library.find_compiler`, if a library is asked for.
         MissingError, ModelError, CorruptArtifactError: the source is no model.
         DataError, UsageError: the rows do not fit it, or there are none to calibrate on.
         UsageError, StorageError: see `toolkit.staged_folders.staged_folder`.
@@ -186,6 +187,10 @@ def _copy_saved(source: Path, target: Path) -> None:
 
 def _prepare(options: ExportOptions, note: Note, step: Step) -> None:
     """What cannot be had should be known before the work."""
+    if options.native:
+        from toolkit.c_code.library import find_compiler
+
+        find_compiler(options.cc)
     with other_cpus.emulators(options.cpus, note, step):
         pass
 

@@ -265,7 +265,7 @@ def _labels(chain: Chain, logits: NDArray[np.float32]) -> list[int]:
     """What the file says to each row."""
     if chain.outputs > 1:
         return [int(label) for label in logits.argmax(axis=1)]
-    return [int(value > (0 if chain.end else 0.5)) for value in logits[:, 0]]
+    return [int(value >= (0 if chain.end else 0.5)) for value in logits[:, 0]]
 
 
 def _row(known: KnownRows, row: int, said: int) -> LiveRow:
