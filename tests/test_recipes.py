@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import toolkit
+from toolkit.cli.option_values import seeds_from
 from toolkit.errors import MissingError, UsageError
-from toolkit.training.recipe_files import find_recipe, recipe_from_json, recipe_to_json, set_fields
+from toolkit.training.recipe_files import find_recipe, find_seed, recipe_from_json, recipe_to_json, set_fields
 from toolkit.training.recipes import RECIPES, Recipe, TeacherRecipe
 
 if TYPE_CHECKING:
@@ -164,6 +165,35 @@ def test_single_fields_on_the_command_line() -> None:
     assert set_fields(DEFAULT, ["teacher_files=a.keras,b.keras"]).teacher_files == ("a.keras", "b.keras")
 
 
+def test_options_and_settings_are_one_change() -> None:
+    """An optimizer's usual rate must not take the place of the rate that another option gives."""
+    changed = set_fields(DEFAULT, ["optimizer=adam"], learning_rate=0.003, epochs=None)
+    assert (changed.optimizer, changed.learning_rate, changed.epochs) == ("adam", 0.003, DEFAULT.epochs)
+    assert set_fields(DEFAULT, ["learning_rate=0.003"], optimizer="adam").learning_rate == 0.003
+    assert set_fields(DEFAULT, ["epochs=3"], epochs=4).epochs == 3
+    assert set_fields(DEFAULT, ["teacher=default", "teacher=none"]).teacher is None
+    with pytest.raises(UsageError, match="choose teachers to train, or files"):
+        set_fields(DEFAULT, ["teacher=default"], teacher_files=("a.keras",))
+    shown = toolkit("train", "--learning-rate", 0.003, "--set", "optimizer=adam", "--show", "--json")
+    assert json.loads(shown.out)["learning_rate"] == 0.003
+
+
+def test_a_manifest_brings_its_seed(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"training": {"recipe": recipe_to_json(PLAIN), "seed": 7}}))
+    assert find_seed(str(tmp_path)) == 7
+    assert seeds_from(None, 1, str(manifest)) == (7,)
+    assert seeds_from(None, 2, str(manifest)) == (1, 2)
+    assert seeds_from(3, 1, str(manifest)) == (3,)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe_to_json(PLAIN)))
+    for name in ("best", str(tmp_path / "recipe.json")):
+        assert seeds_from(None, 1, name) == (1,)
+    for seed in ("7", -1, True):
+        manifest.write_text(json.dumps({"training": {"recipe": recipe_to_json(PLAIN), "seed": seed}}))
+        with pytest.raises(UsageError, match="give --seed"):
+            find_seed(str(manifest))
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
@@ -194,6 +224,7 @@ def test_recipes_are_listed_and_shown() -> None:
     assert json.loads(toolkit("train", "--recipe", "list", "--json").out)["best"] == json.loads(
         json.dumps(recipe_to_json(RECIPES["best"]))
     )
+    assert toolkit("run", "--recipe", "list").out == listed.out
     shown = toolkit("train", "--recipe", "best", "--hidden", "20", "--show")
     assert shown.code == 0
     assert "teacher.epochs" in shown.out

@@ -75,6 +75,14 @@ def test_what_it_says(card: tuple[dict[str, Any], str]) -> None:
     assert heads == ["Use", "Files", "Network", "Training", "Results", "Export", "Limits", "Provenance"]
 
 
+def test_settings_within_a_setting_have_rows_of_their_own(card: tuple[dict[str, Any], str]) -> None:
+    _, text = card
+    teacher = MANIFEST["training"]["recipe"]["teacher"]
+    assert f"| teacher, count | {teacher['count']} |" in text
+    assert f"| teacher, batch size | {teacher['batch_size']} |" in text
+    assert "{'" not in text
+
+
 def test_every_table_has_cells_for_its_columns(card: tuple[dict[str, Any], str]) -> None:
     blocks = re.findall(r"(?:^\|.*\|\n)+", card[1], re.MULTILINE)
     assert len(blocks) >= 7

@@ -80,8 +80,12 @@ def _older_bench(folder: Path) -> None:
     with_bench(folder, lambda report: report.update(format=2))
 
 
+AGAIN = (
+    "toolkit train --recipe fashion-mnist/manifest.json "
+    f"--seed {json.loads((REFERENCE / 'manifest.json').read_text())['training']['seed']} --output fashion-mnist"
+)
 LACKING = [
-    (_no_history, "There is no history.csv", "toolkit train --output fashion-mnist"),
+    (_no_history, "There is no history.csv", AGAIN),
     (_no_record, "There is no record of its training", None),
     (_no_parity, "There is no parity.json", "toolkit verify fashion-mnist"),
     (_stale_parity, "parity.json is about other files", "toolkit verify fashion-mnist"),

@@ -303,6 +303,37 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(
     assert same(wholes(MUON), tmp_path / "mine")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "Can't synchronously write data (file write failed:\n, errno = 28"),
+        RuntimeError("Unable to decrement id ref count\n(unable to close file)"),  # of h5py's close
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_disk_that_is_full_for_keras_is_said_in_one_line(
+    error: Exception, few: FashionMnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolkit.keras_model import import_keras
+
+    backup = import_keras().callbacks.BackupAndRestore
+    save = backup._save_model
+
+    def full(self: Any) -> None:
+        if self._current_epoch == 2:
+            raise error
+        save(self)
+
+    monkeypatch.setattr(backup, "_save_model", full)
+    with pytest.raises(StorageError, match=r"could not write the checkpoint.*--resume") as caught:
+        run(tmp_path / "mine", MUON, few)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    seen: list[Epoch] = []
+    run(tmp_path / "mine", dataclasses.replace(MUON), few, seen.append, resume=True)
+    assert seen[0].number == 2
+
+
 SMALL = ("--hidden", "16", "--epochs", "8")
 """A training of the real data whose epochs are short, and enough of them to be interrupted in."""
 

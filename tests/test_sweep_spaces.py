@@ -64,6 +64,7 @@ def test_spaces_are_read(given: str, text: str, values: list[object] | None) -> 
         ("flip=maybe", "expected true or false"),
         ("flip=0..1", "expected a space such as A|B"),
         ("optimizer=sgd|adm", "has 'adm', expected some of sgd, adam"),
+        ("precision=foo", "has 'foo', expected some of auto, float32"),
         ("schedule=step", "expected some of constant"),
         ("teacher=many", "expected some of none, default"),
         ("quantization_aware=none|int8", "has 'int8', expected some of none, int4"),

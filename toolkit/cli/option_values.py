@@ -42,22 +42,30 @@ def recipe_from(
         except ValueError as error:
             raise UsageError(f"--hidden is {hidden!r}, expected layer sizes with commas, such as 300,100") from error
     files = tuple(teacher) if teacher else None
-    recipe = find_recipe(name).override(hidden=sizes, teacher_files=files, **given)
-    recipe = set_fields(recipe, settings or ())
+    recipe = set_fields(find_recipe(name), settings or (), hidden=sizes, teacher_files=files, **given)
     for file in recipe.teacher_files:
         if not Path(file).exists():
             raise MissingError(f"the teacher {file} does not exist; give a .keras file that does")
     return recipe
 
 
-def seeds_from(seed: int, count: int) -> tuple[int, ...]:
+def seeds_from(seed: int | None, count: int, recipe: str) -> tuple[int, ...]:
     """As many seeds, from the first on.
 
+    Args:
+        seed: the first; None: of a single one that of the recipe's manifest, where it comes from one, else 1.
+        count: how many.
+        recipe: a recipe's name, or a manifest's path.
+
     Raises:
-        UsageError: they would be larger than a seed may be.
+        UsageError: they would be larger than a seed may be, or the manifest's is none.
     """
     from toolkit.errors import UsageError
+    from toolkit.training.recipe_files import find_seed
 
+    if seed is None:
+        kept = find_seed(recipe) if count == 1 else None
+        seed = 1 if kept is None else kept
     if seed + count > 2**32:
         raise UsageError(f"--seeds {count} from --seed {seed} on goes beyond {2**32 - 1}; begin with a smaller seed")
     return tuple(range(seed, seed + count))

@@ -49,7 +49,14 @@ DataFolder = Annotated[
     Path | None,
     typer.Option("--data", help="Folder with the four Fashion-MNIST files.  [default: found or fetched]"),
 ]
-Seed = Annotated[int, typer.Option(help="Same seed, same machine: same weights.", min=0, max=2**32 - 1)]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Same seed, same machine: same weights. By default that of --recipe MANIFEST, else 1.",
+        min=0,
+        max=2**32 - 1,
+    ),
+]
 Seeds = Annotated[
     int, typer.Option(help="Train with so many seeds from --seed on; the best on validation is taken.", min=1, max=100)
 ]

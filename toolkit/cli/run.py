@@ -20,7 +20,7 @@ def run(
     early_stopping: options.EarlyStopping = None,
     teacher: options.Teacher = None,
     quantization_aware: options.QuantizationAware = None,
-    seed: options.Seed = 1,
+    seed: options.Seed = None,
     seeds: options.Seeds = 1,
     resume: options.Resume = False,
     quantize: options.Quantize = None,
@@ -54,8 +54,12 @@ def run(
     """
     from toolkit.benchmarking.fresh import time_artifact
     from toolkit.cli.console import note, print_json, steps
+    from toolkit.cli.recipe_tables import print_recipes
     from toolkit.cli.rendering import print_summary, print_verification, resumable, summary, training_progress
 
+    if recipe == "list":
+        print_recipes(as_json=json)
+        return
     folder, gives = option_values.folder_and_output(output)
     folder = folder or OWN_RUN
     trained_by = option_values.recipe_from(
@@ -98,7 +102,7 @@ def run(
     from toolkit.data import load
     from toolkit.pipeline import FailedGatesError, TrainingPlan, run_line
 
-    plan = TrainingPlan(trained_by, option_values.seeds_from(seed, seeds), resume)
+    plan = TrainingPlan(trained_by, option_values.seeds_from(seed, seeds, recipe), resume)
     note("1/5 Data")
     images = load(data, note)
     note(f"    {images.source}: 55,000 training, 5,000 validation and 10,000 test images\n2/5 Training")

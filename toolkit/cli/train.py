@@ -27,7 +27,7 @@ def train(
     teacher: options.Teacher = None,
     quantization_aware: options.QuantizationAware = None,
     save_teachers: options.SaveTeachers = None,
-    seed: options.Seed = 1,
+    seed: options.Seed = None,
     seeds: options.Seeds = 1,
     resume: options.Resume = False,
     json: options.Json = False,
@@ -76,7 +76,7 @@ def train(
     from toolkit.data import load
     from toolkit.pipeline import TrainingPlan, train_artifact
 
-    plan = TrainingPlan(chosen, option_values.seeds_from(seed, seeds), resume, save_teachers)
+    plan = TrainingPlan(chosen, option_values.seeds_from(seed, seeds, recipe), resume, save_teachers)
     images = load(data, note)
     if (output / "model.onnx").is_file():
         note(f"{output} holds files exported from an earlier model; they go when the new one takes its place")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import artifact, other_cpus
 from toolkit.artifact import HISTORY, KERAS, KERAS_H5, SAVED_MODEL, Manifest
-from toolkit.errors import DivergedError, MissingError, ModelError, UsageError
+from toolkit.errors import MissingError, ModelError, UsageError
 from toolkit.keras_model import open_model
 from toolkit.keras_model.saved_model import GRAPH, is_saved_model
 from toolkit.keras_model.source import from_keras
@@ -23,7 +22,7 @@ from toolkit.predictor import read_checked
 from toolkit.staged_folders import staged_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from toolkit.data import FashionMnist
     from toolkit.keras_model import SourceModel
@@ -47,7 +46,7 @@ def train_artifact(
         DivergedError: nothing is published.
         MissingError, CorruptArtifactError: see `toolkit.pipeline.training.train_staged`.
     """
-    with staged_folder(output) as staging, _diverged_runs_removed(output):
+    with staged_folder(output) as staging:
         manifest, _ = train_staged(staging, output, plan, data, on_epoch, note, step)
         manifest.write(staging)
     shutil.rmtree(run_folder_of(output), ignore_errors=True)
@@ -235,23 +234,13 @@ def run_line(
         As `train_artifact` and `export_artifact`; the earlier artifact is whole after each of them.
     """
     _prepare(options, note, step)
-    with staged_folder(output) as staging, _diverged_runs_removed(output):
+    with staged_folder(output) as staging:
         manifest, keras = train_staged(staging, output, plan, data, on_epoch, note, step)
         model = from_keras(keras)
         material = gather(model, options.data, options.raw, data, options.quantization, note, step)
         manifest, report = export_files(staging, output, model, manifest, material, options, note, step)
     shutil.rmtree(run_folder_of(output), ignore_errors=True)
     return manifest, report
-
-
-@contextmanager
-def _diverged_runs_removed(output: Path) -> Iterator[None]:
-    """A training that diverged would diverge again: its checkpoints are of no use."""
-    try:
-        yield
-    except DivergedError:
-        shutil.rmtree(run_folder_of(output), ignore_errors=True)
-        raise
 
 
 def _copy_lone(source: Path, target: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from toolkit import artifact
 from toolkit.artifact import HISTORY, KERAS, Manifest
-from toolkit.errors import MissingError
+from toolkit.errors import DivergedError, MissingError, UsageError
 from toolkit.keras_model import load_keras
 from toolkit.manifest_records import SeedRecord, TrainingRecord
 from toolkit.pipeline.exporting import record_of
@@ -63,7 +65,8 @@ def train_staged(
 ) -> tuple[Manifest, Any]:
     """Train into a staging folder: model.keras and history.csv of the best seed.
 
-    Finished seeds and checkpoints stay in `run_folder_of` until the caller, having published, removes that.
+    Finished seeds and checkpoints stay in `run_folder_of` until the caller, having published, removes that. A seed that
+    diverged would diverge again: what it left is removed.
 
     Args:
         staging: an existing folder.
@@ -79,14 +82,16 @@ def train_staged(
 
     Raises:
         MissingError: there is nothing to resume.
+        UsageError: what is there is of other seeds, or the teachers' folder cannot be written.
+        DivergedError: a loss is no number any more.
         As `toolkit.training.fit.train`, whose errors leave the checkpoints as they are.
     """
     root = run_folder_of(output)
-    if plan.resume and not root.is_dir():
-        raise MissingError(
-            f"there is no interrupted training of {output} to resume ({root} is not there); train without --resume"
-        )
-    if root.is_dir() and not plan.resume:
+    if plan.save_teachers is not None:
+        _check_writable(plan.save_teachers)
+    if plan.resume:
+        _check_resumable(root, output, plan.seeds)
+    elif root.is_dir():
         note(f"an earlier training of {output} that did not end is given up; --resume would have gone on with it")
         shutil.rmtree(root)
     digest = hashlib.sha256(data.train_images.tobytes() + data.train_labels.tobytes()).hexdigest()
@@ -94,7 +99,11 @@ def train_staged(
     for number, seed in enumerate(plan.seeds, start=1):
         if len(plan.seeds) > 1:
             note(f"    seed {seed}, {number} of {len(plan.seeds)}")
-        found[seed] = _seed(root / f"seed-{seed}", plan, seed, digest, data, on_epoch, step)
+        try:
+            found[seed] = _seed(root / f"seed-{seed}", plan, seed, digest, data, on_epoch, step)
+        except DivergedError:
+            _remove_diverged(root, plan.seeds[: len(found) + 1], note)
+            raise
         if len(plan.seeds) > 1:
             note(f"    seed {seed}: validation accuracy {found[seed][1].validation_accuracy:.2%}")
     best = max(found, key=lambda seed: (found[seed][1].validation_accuracy, -found[seed][1].validation_loss))
@@ -107,6 +116,31 @@ def train_staged(
     files = {name: record_of(staging / name) for name in _TRAINED}
     manifest = Manifest(output.absolute().name, artifact.versions(), files, training=record)
     return manifest, load_keras(staging / KERAS)
+
+
+def _check_writable(folder: Path) -> None:
+    """Teachers are written after half an hour: whether they can be is asked before."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UsageError(f"--save-teachers is {folder}, expected a folder to write to; choose another")
+
+
+def _check_resumable(root: Path, output: Path, seeds: tuple[int, ...]) -> None:
+    if not root.is_dir():
+        raise MissingError(
+            f"there is no interrupted training of {output} to resume ({root} is not there); train without --resume"
+        )
+    there = sorted(int(number) for path in root.glob("seed-*") if (number := path.name[5:]).isdecimal())
+    if there and not set(there) & set(seeds):
+        asked, begun = (", ".join(map(str, some)) for some in (seeds, there))
+        raise UsageError(
+            f"the interrupted training of {output} has seed {begun}, and this asks for {asked}; resume it with "
+            f"--seed {there[0]}, or train without --resume, which starts anew"
+        )
 
 
 def _seed(
@@ -129,7 +163,11 @@ def _seed(
         working = folder / "working-result"
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
-        result = train(plan.recipe, data, seed, working, on_epoch, run=run, step=step)
+        try:
+            result = train(plan.recipe, data, seed, working, on_epoch, run=run, step=step)
+        except DivergedError:
+            _save_teachers(folder, plan, seed)  # they are finished, and asked for
+            raise
         record = TrainingRecord(
             recipe=recipe_to_json(plan.recipe),
             seed=seed,
@@ -139,17 +177,36 @@ def _seed(
             },
         )
         (working / "record.json").write_text(json.dumps(dataclasses.asdict(record)), encoding="utf-8")
+        # Before the commit: a finished seed is not looked at again by a run that goes on.
+        _save_teachers(folder, plan, seed)
         run.commit(RESULT, lambda place: _move(working, place))
         done = folder / RESULT
-        if plan.save_teachers is not None:
-            for place in sorted(folder.glob("teacher-*/teacher.keras")):
-                number = place.parent.name.removeprefix("teacher-")
-                write_atomic(plan.save_teachers / f"teacher-{seed}-{number}.keras", place.read_bytes())
         for path in folder.iterdir():  # a finished seed needs no checkpoint, and teachers' answers are large
             if path.is_dir() and path != done:
                 shutil.rmtree(path)
     raw = json.loads((done / "record.json").read_text(encoding="utf-8"))
     return done, TrainingRecord(**raw)
+
+
+def _remove_diverged(root: Path, seeds: tuple[int, ...], note: Note) -> None:
+    """Remove what the last of these seeds left; those before it are finished."""
+    *finished, seed = seeds
+    shutil.rmtree(root / f"seed-{seed}", ignore_errors=True)
+    with suppress(OSError):  # other seeds are there
+        root.rmdir()
+    if finished:
+        note(
+            f"seed {seed} diverged; the {len(finished)} finished before are kept: --seed {finished[0]} --seeds "
+            f"{len(finished)} --resume takes the best of them"
+        )
+
+
+def _save_teachers(folder: Path, plan: TrainingPlan, seed: int) -> None:
+    if plan.save_teachers is None:
+        return
+    for place in sorted(folder.glob("teacher-*/teacher.keras")):
+        number = place.parent.name.removeprefix("teacher-")
+        write_atomic(plan.save_teachers / f"teacher-{seed}-{number}.keras", place.read_bytes())
 
 
 def _move(source: Path, target: Path) -> None:

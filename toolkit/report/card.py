@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from toolkit.card_mark import CARD_MARK
 from toolkit.inspection.svg import printable
 from toolkit.report.parts import Missing
-from toolkit.report.words import DASH, epochs_of, kilobytes, microseconds, percent, points, same_bits, value_text
+from toolkit.report.words import DASH, epochs_of, flat, kilobytes, microseconds, percent, points, same_bits, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,7 +224,7 @@ def _training(report: Report) -> str:
             told += f", where the model starts to overfit: by the last epoch it rises by {percent(facts.rise, 1)}"
         said.append(f"{told}.")
     if record is not None:
-        recipe = [f"| {_plain(key)} | {_plain(value_text(value))} |" for key, value in record.recipe.items()]
+        recipe = [f"| {_plain(key)} | {_plain(value_text(value))} |" for key, value in flat(record.recipe)]
         said.append("\n".join(["| recipe | |", "| --- | --- |", *recipe]))
     return "\n\n".join(["## Training", *said])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.artifact import HISTORY
 from toolkit.errors import CorruptArtifactError
-from toolkit.report.parts import Missing
+from toolkit.report.parts import Missing, train_again
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,13 +72,13 @@ def find_training(folder: Path, manifest: Manifest, place: str) -> TrainingFacts
     if HISTORY not in manifest.files:
         if manifest.training is None:
             return Missing(f"There is no {HISTORY}, which only models have that this toolkit trained.")
-        return Missing(f"There is no {HISTORY}, which training writes.", f"toolkit train --output {place}")
+        return Missing(f"There is no {HISTORY}, which training writes.", train_again(manifest, place))
     columns = _read(folder / HISTORY)
     finish = manifest.training.quantization_epochs if manifest.training is not None else 0
     in_float = columns["val_loss"][: max(len(columns["val_loss"]) - finish, 0)]
     losses = [(value, at) for at, value in enumerate(in_float) if value is not None]
     if not losses:
-        return Missing(f"{HISTORY} holds no validation loss that is a number.", f"toolkit train --output {place}")
+        return Missing(f"{HISTORY} holds no validation loss that is a number.", train_again(manifest, place))
     least, best = min(losses)
     rise = losses[-1][0] / least - 1 if least > 0 else 0.0
     count = len(columns["epoch"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from toolkit.artifact import Manifest
 
-__all__ = ["ASIDE", "Missing", "is_own", "not_exported", "not_quantized", "plain", "read_json"]
+__all__ = ["ASIDE", "Missing", "is_own", "not_exported", "not_quantized", "plain", "read_json", "train_again"]
 
 ASIDE: Mapping[str, Any] = {"json": False}
 """Metadata of a field that ``--json`` leaves out: pictures, activations, graphs."""
@@ -53,6 +53,18 @@ def not_quantized(manifest: Manifest, place: str) -> Missing:
     """Likewise of a quantized file."""
     rows = " --calibration FILE --test FILE" if is_own(manifest) else ""
     return Missing("There is no quantized file.", f"toolkit export {place} --quantize{rows}")
+
+
+def train_again(manifest: Manifest, place: str) -> str:
+    """The command that trains an artifact's model again, by its recipe and seed; empty where these are not known.
+
+    Args:
+        manifest: of the artifact.
+        place: how commands call it.
+    """
+    if manifest.training is None or not manifest.training.recipe:
+        return ""
+    return f"toolkit train --recipe {place}/manifest.json --seed {manifest.training.seed} --output {place}"
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.artifact import ONNX
 from toolkit.errors import ToolkitError
 from toolkit.pipeline.again import export_options
-from toolkit.report.parts import is_own
+from toolkit.report.parts import is_own, train_again
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,9 +71,8 @@ def _commands(folder: Path, manifest: Manifest, place: str, *, timed: bool) -> l
     found, test = [], None
     if is_own(manifest) and manifest.data is not None and not manifest.data.test.endswith("random rows"):
         test = manifest.data.test.partition(",")[0].removesuffix(" (the calibration rows)")
-    if manifest.training is not None:
-        recipe = f"toolkit train --recipe {place}/manifest.json --seed {manifest.training.seed} --output {place}"
-        found.append(recipe)
+    if again := train_again(manifest, place):
+        found.append(again)
     if ONNX in manifest.files:
         try:
             options = export_options(folder, manifest, test)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from toolkit.manifest_records import CTargetRecord, TrainingRecord
 
 __all__ = [
     "DASH",
     "epochs_of",
     "figure",
+    "flat",
     "kilobytes",
     "listed",
     "microseconds",
@@ -72,6 +75,20 @@ def value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(value_text(each) for each in value) or "none"
     return str(value)
+
+
+def flat(found: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Settings as names and values; what holds settings itself is written out in place, its own name first."""
+    lines: list[tuple[str, Any]] = []
+    for key, value in found.items():
+        name = f"{before}{str(key).replace('_', ' ')}"
+        if isinstance(value, dict) and value:
+            lines += flat(value, f"{name}, ")
+        elif isinstance(value, list | tuple) and any(isinstance(each, dict) for each in value):
+            lines += flat({str(at): each for at, each in enumerate(value, 1)}, f"{name}, ")
+        else:
+            lines.append((name, None if value == {} else value))
+    return lines
 
 
 def epochs_of(record: TrainingRecord) -> str:

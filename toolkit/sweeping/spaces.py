@@ -229,6 +229,7 @@ def _choice(field: str, kind: str, text: str) -> str:
     known = {
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
+        "precision": PRECISIONS,
         "teacher.precision": PRECISIONS,
         "quantization_aware": QUANTIZATIONS,
         "teacher": ("none", "default"),

@@ -86,7 +86,8 @@ def checkpoint_callback(run: RunFolder, history: Path, stopper: Any, seconds: Ca
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             if not math.isfinite(logs["loss"]):
                 return
-            super().on_epoch_end(epoch, logs)
+            with run.writing():
+                super().on_epoch_end(epoch, logs)
             run.commit(NAME, lambda staging: state.save(self.model, working, staging, epoch + 1))
 
     return Checkpoint(str(working), delete_checkpoint=False)

@@ -128,7 +128,7 @@ def train(
         optimizer=optimizer_of(recipe, steps),
         metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
         steps_per_execution=steps_at_once(model, steps),
-        jit_compile=False,
+        jit_compile=False,  # with dropout in the model, XLA on the CPU takes several times as long an epoch
     )
     callbacks, stopper = _callbacks(recipe, folder / HISTORY, on_epoch)
     if run:

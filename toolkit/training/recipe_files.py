@@ -13,7 +13,7 @@ from toolkit.training.recipes import RECIPES, Recipe, TeacherRecipe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["RECIPE_FORMAT", "find_recipe", "recipe_from_json", "recipe_to_json", "set_fields"]
+__all__ = ["RECIPE_FORMAT", "find_recipe", "find_seed", "recipe_from_json", "recipe_to_json", "set_fields"]
 
 RECIPE_FORMAT = 1
 
@@ -27,25 +27,48 @@ def find_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    path = Path(name)
-    if path.suffix != ".json" and not path.exists():
-        raise UsageError(f"--recipe is {name!r}, expected one of {', '.join(RECIPES)}, list, or a manifest.json")
-    if path.is_dir():
-        path /= "manifest.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingError(f"{path} does not exist; give a manifest.json, or one of {', '.join(RECIPES)}") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is no JSON ({error}); give the manifest.json of a trained artifact") from error
+    raw, path = _read(name)
     if isinstance(raw, dict) and "training" in raw:
         training = raw["training"]
         if not isinstance(training, dict) or "recipe" not in training:
             raise UsageError(f"{path} names no recipe: its model was not trained here; choose a recipe by name")
         raw = training["recipe"]
     return recipe_from_json(raw, str(path))
+
+
+def find_seed(name: str) -> int | None:
+    """The seed that the manifest of an artifact was trained with; None where the recipe comes from no manifest.
+
+    Raises:
+        UsageError, MissingError: as `find_recipe`, or the manifest's seed is none.
+    """
+    if name in RECIPES:
+        return None
+    raw, path = _read(name)
+    training = raw.get("training") if isinstance(raw, dict) else None
+    if not isinstance(training, dict) or "seed" not in training:
+        return None
+    seed = training["seed"]
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise UsageError(f"{path} has seed {seed!r}, expected a whole number from 0 to {2**32 - 1}; give --seed")
+    return seed
+
+
+def _read(name: str) -> tuple[Any, Path]:
+    """The JSON in a recipe's file, and where it is."""
+    path = Path(name)
+    if path.suffix != ".json" and not path.exists():
+        raise UsageError(f"--recipe is {name!r}, expected one of {', '.join(RECIPES)}, list, or a manifest.json")
+    if path.is_dir():
+        path /= "manifest.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")), path
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} does not exist; give a manifest.json, or one of {', '.join(RECIPES)}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON ({error}); give the manifest.json of a trained artifact") from error
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
@@ -114,15 +137,21 @@ def _typed(kind: Any, name: str, value: object, where: str) -> object:
     return value
 
 
-def set_fields(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+def set_fields(recipe: Recipe, settings: Sequence[str], **given: Any) -> Recipe:
     """A recipe with settings as a command line gives them: ``FIELD=VALUE``, of the teacher ``teacher.FIELD=VALUE``.
 
     ``teacher=none`` takes the teacher away, ``teacher=default`` adds the usual ones.
 
+    Args:
+        recipe: what is changed.
+        settings: texts.
+        **given: fields that options of their own gave, None where one did not; a setting of the same field wins. All
+            are one change: what one of them brings along, such as an optimizer's usual rate, overrides none of them.
+
     Raises:
         UsageError: an unknown field, or a value that makes no sense.
     """
-    changed: dict[str, Any] = {}
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     of_teacher: dict[str, Any] = {}
     for setting in settings:
         name, separator, text = setting.partition("=")
@@ -131,7 +160,11 @@ def set_fields(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         if name == "teacher":
             if text not in ("none", "default"):
                 raise UsageError(f"--set teacher is {text!r}, expected none or default (then teacher.FIELD=VALUE)")
-            recipe = dataclasses.replace(recipe, name="custom", teacher=TeacherRecipe() if text == "default" else None)
+            changed.pop("teacher", None)
+            if text == "default":
+                changed["teacher"] = TeacherRecipe()
+            elif recipe.teacher is not None:
+                recipe = dataclasses.replace(recipe, name="custom", purpose="", teacher=None)
             continue
         kind, where, field = (
             (TeacherRecipe, of_teacher, name.removeprefix("teacher."))
@@ -143,9 +176,10 @@ def set_fields(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             raise UsageError(f"--set names the unknown field {name!r}, expected one of {', '.join(known)}")
         where[field] = _parsed(get_type_hints(kind)[field], name, text)
     if of_teacher:
-        if recipe.teacher is None:
+        teacher = changed.get("teacher", recipe.teacher)
+        if teacher is None:
             raise UsageError(f"--set teacher.{next(iter(of_teacher))} does nothing: {recipe.name} trains no teacher")
-        changed["teacher"] = dataclasses.replace(recipe.teacher, **of_teacher)
+        changed["teacher"] = dataclasses.replace(teacher, **of_teacher)
     return recipe.override(**changed)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from toolkit.artifact import sha256_of
-from toolkit.errors import CorruptArtifactError, MissingError, StorageError, UsageError
+from toolkit.errors import CorruptArtifactError, MissingError, StorageError, ToolkitError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["RunFolder"]
@@ -77,24 +79,39 @@ class RunFolder:
         staging = self.path / f"{name}.new-{secrets.token_hex(4)}"
         earlier = self.path / f"{name}.earlier"
         try:
-            for left in self.path.glob(f"{name}.new-*"):  # by a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            staging.mkdir()
-            fill(staging)
-            sums = {path.name: sha256_of(path) for path in sorted(staging.iterdir())}
-            (staging / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
-            if (self.path / name).exists():
+            with self.writing():
+                for left in self.path.glob(f"{name}.new-*"):  # by a run that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+                staging.mkdir()
+                fill(staging)
+                sums = {path.name: sha256_of(path) for path in sorted(staging.iterdir())}
+                (staging / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+                if (self.path / name).exists():
+                    shutil.rmtree(earlier, ignore_errors=True)
+                    (self.path / name).rename(earlier)
+                staging.rename(self.path / name)
                 shutil.rmtree(earlier, ignore_errors=True)
-                (self.path / name).rename(earlier)
-            staging.rename(self.path / name)
-            shutil.rmtree(earlier, ignore_errors=True)
-        except OSError as error:
-            raise StorageError(
-                f"could not write the checkpoint in {self.path} ({error.strerror or error}); free some space, then go "
-                "on with --resume"
-            ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """What cannot be written in the block, said as it is for a person.
+
+        Raises:
+            StorageError: the disk is full or fails; every set that was committed is whole.
+        """
+        try:
+            yield
+        except ToolkitError:
+            raise
+        except (OSError, RuntimeError) as error:  # h5py raises the latter where closing a file fails
+            number = error.errno if isinstance(error, OSError) else None
+            # h5py's own texts have several lines.
+            reason = os.strerror(number) if number else " ".join(str(error).split())[:200]
+            raise StorageError(
+                f"could not write the checkpoint in {self.path} ({reason}); free some space, then go on with --resume"
+            ) from error
 
     def find(self, name: str) -> Path | None:
         """The folder of a set whose files are as they were written; None if there is no such set.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.report.images import picture_tag
 from toolkit.report.markup import Child, Html, code, paragraph, tag, titled
-from toolkit.report.words import value_text
+from toolkit.report.words import flat, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,19 +62,6 @@ def settings(caption: str, found: Mapping[str, Any]) -> Html:
     """Any settings as a table of names and values; what holds settings itself is written out in place."""
     rows = [
         tag("tr", tag("th", name, scope="row", class_="text"), tag("td", value_text(value), class_="text"))
-        for name, value in _flat(found)
+        for name, value in flat(found)
     ]
     return titled(caption, tag("table", tag("tbody", rows), class_="settings", aria_label=caption))
-
-
-def _flat(found: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    lines: list[tuple[str, Any]] = []
-    for key, value in found.items():
-        name = f"{before}{str(key).replace('_', ' ')}"
-        if isinstance(value, dict) and value:
-            lines += _flat(value, f"{name}, ")
-        elif isinstance(value, list | tuple) and any(isinstance(each, dict) for each in value):
-            lines += _flat({str(at): each for at, each in enumerate(value, 1)}, f"{name}, ")
-        else:
-            lines.append((name, None if value == {} else value))
-    return lines
