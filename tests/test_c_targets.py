@@ -137,9 +137,9 @@ def test_one_answer_is_yes_or_no(name: str, tmp_path: Path) -> None:
     code, expected = source.code, runtime_answers(data, rows)
     check = on(name, code, source.header, rows, expected)
     assert (check.verdict, check.labels, check.labels_differ) == ("passed", len(rows), 0)
-    before = "return logits[0] > 0.0f;"
+    before = "return logits[0] >= 0.0f;"
     assert before in code
-    check = on(name, code.replace(before, "return logits[0] <= 0.0f;"), source.header, rows, expected)
+    check = on(name, code.replace(before, "return logits[0] < 0.0f;"), source.header, rows, expected)
     assert (check.verdict, check.labels_differ) == ("failed", len(rows))
 
 
