@@ -116,7 +116,7 @@ def test_a_target_shows_a_weight_that_is_another(name: str, chain: tuple[str, st
     assert [gate.passed for gate in check.gates][:2] == [True, False]
 
 
-@pytest.mark.parametrize("name", ["gcc-O2", "s390x", "cortex-m0", "wasm-simd"])
+@pytest.mark.parametrize("name", ["gcc-O2", "s390x", "cortex-m0", "wasm-simd", "wasm-chromium"])
 def test_a_target_shows_a_label_that_is_not_the_largest_logits(
     name: str, reference: tuple[str, str], fashion_mnist: FashionMnist
 ) -> None:
@@ -361,7 +361,7 @@ def test_names_choose_targets() -> None:
     assert [target.name for target in choose(["S390X", "gcc-o2", "s390x"]).targets] == ["gcc-O2", "s390x"]
     assert choose(["all", "wasm"]).named == {"wasm"}
     assert {target.kind for target in choose(["here"]).targets} == {"native"}
-    with pytest.raises(UsageError, match=r"--c is 'vax', expected one of gcc-O0, .*, wasm-simd, here or all"):
+    with pytest.raises(UsageError, match=r"--c is 'vax', expected one of gcc-O0, .*, wasm-chromium, here or all"):
         choose(["vax"])
 
 

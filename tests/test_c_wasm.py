@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import REFERENCE
+from tests.looks import CHROMIUM, needs_browser
 from tests.wasm import built, needs_clang, needs_node, reference_chain, reference_wasm
 from toolkit.c_code.chain import Chain, Dense, Requantization, run
 from toolkit.c_code.source import write_source
 from toolkit.c_wasm.build import build_wasm, c_name
+from toolkit.c_wasm.chromium import run_in_chromium
 from toolkit.c_wasm.node import run_in_node
 from toolkit.errors import InputError, MissingError, ModelError, ToolkitError
 
@@ -159,3 +161,27 @@ def test_files_of_somebody_else_are_refused(tmp_path: Path) -> None:
         build_wasm(source.code, "int main(void);", "model", tmp_path)
     with pytest.raises(ModelError, match=f"declares {source.name}, expected other_logits_in"):
         build_wasm(source.code, source.header, "other", tmp_path)
+
+
+@needs_clang
+@needs_browser
+def test_chromium_gives_the_bits_and_labels_too(fashion_mnist: FashionMnist) -> None:
+    rows = fashion_mnist.test_images[:300]
+    assert CHROMIUM is not None
+    found = run_in_chromium(CHROMIUM, reference_wasm(simd=True), rows, 10)
+    assert same_bits(found.values, run(reference_chain(), rows))
+    assert found.labels is None  # only a module that is asked for it exports them
+
+
+@needs_clang
+@needs_browser
+def test_what_chromium_cannot_run_is_one_line() -> None:
+    assert CHROMIUM is not None
+    with pytest.raises(InputError, match="takes rows of 784 bytes and gives 10 values, got rows of 783 bytes") as found:
+        run_in_chromium(CHROMIUM, reference_wasm(simd=True), np.zeros((2, 783), np.uint8), 10)
+    one_line(found.value)
+    with pytest.raises(ModelError, match=r"cannot run the WebAssembly module: it says 'CompileError") as refused:
+        run_in_chromium(CHROMIUM, reference_wasm(simd=True)[:-100], np.zeros((1, 784), np.uint8), 10)
+    one_line(refused.value)
+    with pytest.raises(ModelError, match="/no/browser cannot be run here"):
+        run_in_chromium("/no/browser", b"", np.zeros((1, 784), np.uint8), 10)

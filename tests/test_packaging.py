@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "toolkit/py.typed",
         "toolkit/bundle/device.lock.json",
         "toolkit/report/style/page.css",
+        "toolkit/c_wasm/source/page.js",
         "toolkit/c_wasm/source/wrapper.c",
     } <= set(names)
     assert not [name for name in names if name.endswith((".onnx", ".keras", ".pyc"))]

@@ -173,8 +173,8 @@ def _on(
             if size is not None:
                 made = dataclasses.replace(made, text=size.text, data=size.data, bss=size.bss)
             if target.kind == "wasm":
-                answers = run_module(built, interface, rows)
-                footprint = Footprint(not_counted="Node counts none")
+                answers = run_module(each, built, interface, rows)
+                footprint = Footprint(not_counted=f"{each.runs_on.partition(' ')[0].capitalize()} counts none")
             elif target.kind == "cortex-m":
                 answers, footprint = run_image(each, built, interface, rows)
             else:

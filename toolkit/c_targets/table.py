@@ -24,7 +24,7 @@ class Target:
     Attributes:
         name: what people call it.
         machine: what the code runs on, in a phrase.
-        kind: how it is run: here, under qemu-user, as an image under qemu-system-arm, or in Node.
+        kind: how it is run: here, under qemu-user, as an image under qemu-system-arm, or in Node or Chromium.
         compiler: program.
         flags: of the compiler, for model.c and for what is linked around it.
         packages: Debian's, that bring the compiler and its C library.
@@ -129,10 +129,17 @@ TARGETS: tuple[Target, ...] = (
     _cortex_m("cortex-m3", "Cortex-M3, floats in software", "mps2-an385", "-mcpu=cortex-m3"),
     _cortex_m("cortex-m4", "Cortex-M4F", "mps2-an386", "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
     *(
-        Target(name, machine, "wasm", "clang", (*_WASM, *flags), ("clang", "lld"), "", ("node",), "nodejs")
-        for name, machine, flags in (
-            ("wasm", "WebAssembly in Node", ()),
-            ("wasm-simd", "WebAssembly with vectors in Node", ("-msimd128",)),
+        Target(name, machine, "wasm", "clang", (*_WASM, *flags), ("clang", "lld"), "", programs, package)
+        for name, machine, flags, programs, package in (
+            ("wasm", "WebAssembly in Node", (), ("node",), "nodejs"),
+            ("wasm-simd", "WebAssembly with vectors in Node", ("-msimd128",), ("node",), "nodejs"),
+            (
+                "wasm-chromium",
+                "WebAssembly with vectors in Chromium",
+                ("-msimd128",),
+                ("chromium", "chromium-browser"),
+                "chromium",
+            ),
         )
     ),
 )

@@ -1,4 +1,4 @@
-"""Rows through the C code as WebAssembly, in Node."""
+"""Rows through the C code as WebAssembly, in Node or Chromium."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.c_targets.building import Built, Sizes
 from toolkit.c_targets.programs import Answers
 from toolkit.c_wasm.build import build_wasm
+from toolkit.c_wasm.chromium import run_in_chromium
 from toolkit.c_wasm.node import run_in_node
 from toolkit.errors import InputError, ModelError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from toolkit.c_targets.interface import Interface
+    from toolkit.c_targets.tools import Toolchain
 
 __all__ = ["build_module", "run_module"]
 
@@ -43,13 +45,16 @@ def build_module(code: str, header: str, interface: Interface, folder: Path, *, 
     return Built(path, seconds, Sizes(len(module), 0, 0))
 
 
-def run_module(built: Built, interface: Interface, rows: NDArray[Any]) -> Answers:
+def run_module(tools: Toolchain, built: Built, interface: Interface, rows: NDArray[Any]) -> Answers:
     """The answers to rows (n, inputs) of the interface's dtype.
 
     Raises:
-        ModelError: Node cannot run it.
+        ModelError: it cannot be run.
     """
+    module = built.program.read_bytes()
     try:
-        return Answers(*run_in_node(built.program.read_bytes(), rows, interface.outputs))
+        if "chromium" in tools.target.emulator:
+            return Answers(*run_in_chromium(str(tools.emulator), module, rows, interface.outputs))
+        return Answers(*run_in_node(module, rows, interface.outputs))
     except InputError as error:
         raise ModelError(str(error)) from error

@@ -16,7 +16,7 @@ from toolkit.errors import InputError, MissingError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Answered", "run_in_node"]
+__all__ = ["Answered", "answered", "run_in_node"]
 
 _SCRIPT = Path(__file__).parent / "source" / "run.js"
 
@@ -61,8 +61,18 @@ def run_in_node(wasm: bytes, rows: NDArray[Any], outputs: int) -> Answered:
     if done.returncode:
         lines = [line for line in said.splitlines() if "Error" in line] or said.splitlines() or ["nothing"]
         raise ModelError(f"node cannot run the WebAssembly module: it says {lines[0][:200]!r}; build it again")
-    words = np.frombuffer(done.stdout, "<u4")
-    each = len(words) // len(rows) if len(rows) else outputs
-    words = words.reshape(len(rows), each)
+    return answered(done.stdout, len(rows), outputs)
+
+
+def answered(data: bytes, count: int, outputs: int) -> Answered:
+    """The bytes that ``answersOf`` gives for some rows, as arrays.
+
+    Raises:
+        ValueError: they are no answers to so many rows.
+    """
+    words = np.frombuffer(data, "<u4")
+    words = words.reshape(count, -1 if count else outputs)
+    if words.shape[1] not in (outputs, outputs + 1):
+        raise ValueError(f"{words.shape[1]} words an answer")
     values = np.ascontiguousarray(words[:, :outputs]).view(np.float32)
-    return Answered(values, words[:, -1].view(np.int32) if each > outputs else None)
+    return Answered(values, np.ascontiguousarray(words[:, -1]).view(np.int32) if words.shape[1] > outputs else None)
