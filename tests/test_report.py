@@ -276,7 +276,7 @@ def test_pictures_are_whole_svg_files(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     names = {path.name for path in (tmp_path / "deep" / "pictures").iterdir()}
     expected = {"data-grid", "pixels", "network", "training-accuracy", "training-loss", "confusion", "calibration"}
-    expected |= {"mistakes", "flips", *(f"neurons-{at:02}" for at in range(1, 13))}
+    expected |= {"training-learning-rate", "mistakes", "flips", *(f"neurons-{at:02}" for at in range(1, 13))}
     assert names == {f"{name}.svg" for name in expected}
     for path in (tmp_path / "deep" / "pictures").iterdir():
         text = path.read_text(encoding="utf-8")
