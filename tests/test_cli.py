@@ -125,6 +125,7 @@ def test_what_is_no_keras_model_is_refused(tmp_path: Path, kind: str, says: str)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.keras"]
 
 
+@pytest.mark.slow
 def test_a_lone_keras_file_is_exported_beside_nothing_else(tmp_path: Path) -> None:
     shutil.copy(REFERENCE / "model.keras", tmp_path / "my.keras")
     finished = toolkit("export", "my.keras", "--quantize", "dynamic", "--json", cwd=tmp_path, fresh=True)
@@ -315,6 +316,7 @@ def test_training_shows_a_bar_in_a_terminal(tmp_path: Path) -> None:
     assert b"epoch 2/2" in shown
 
 
+@pytest.mark.slow
 def test_an_artifact_of_an_earlier_format_is_exported_again(tmp_path: Path) -> None:
     """Its manifest says less than today's, so that nothing can be taken from it but the model."""
     artifact = breaking.copy_of(REFERENCE, tmp_path)

@@ -132,7 +132,7 @@ def test_a_good_file_has_every_layer(build: Callable[[], Any], joined: int) -> N
     assert found.compared == len(all_layers(source, _rows(source))) - joined
 
 
-@pytest.mark.parametrize("build", [_dense, _convolutions, _residual])
+@pytest.mark.parametrize("build", [_dense, _convolutions, pytest.param(_residual, marks=pytest.mark.slow)])
 def test_each_layer_is_named_when_one_of_its_weights_is_another(build: Callable[[], Any]) -> None:
     """In the model that is exported, so that it does not matter what the file calls a weight."""
     source, changed = _built(build), _built(build)

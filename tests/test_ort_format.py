@@ -76,7 +76,7 @@ def test_what_the_file_says_of_itself_is_kept() -> None:
     assert len(json.loads(facts[1]["toolkit.class_names"])) == 10
 
 
-@pytest.mark.parametrize("name", ["depthwise_separable", "residual"])
+@pytest.mark.parametrize("name", ["depthwise_separable", pytest.param("residual", marks=pytest.mark.slow)])
 def test_convolutions_in_layouts_that_every_cpu_has(zoo: Callable[[str], Example], tmp_path: Path, name: str) -> None:
     example = zoo(name)
     export_model(example.model, tmp_path / name, quantize="static", calibration=example.calibration, test=example.test)

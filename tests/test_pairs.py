@@ -106,6 +106,7 @@ def _channels_last(channels: int, kernel: Sequence[int]) -> list[int]:
     return np.arange(channels * int(np.prod(kernel))).reshape(channels, -1).T.reshape(-1).tolist()
 
 
+@pytest.mark.slow
 @needs_vnni
 def test_neighbours_with_channels_last_are_paired_in_a_conv_and_none_in_a_depthwise_one() -> None:
     models, expected = {}, {}

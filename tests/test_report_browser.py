@@ -169,7 +169,7 @@ def _shown(page: Page) -> list[str]:
     return [str(panel.get_attribute("id")) for panel in page.locator(".panel").all() if panel.is_visible()]
 
 
-@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("script", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_row_is_picked_by_click_and_by_key(browser: Browser, report: Path, script: bool) -> None:
     page = look(browser, report, 768, "light", java_script_enabled=script).page
     assert _shown(page) == ["panel-0"]

@@ -160,9 +160,8 @@ def test_early_stopping_stops_where_it_would_have(few: FashionMnist, tmp_path: P
     assert same(tmp_path / "whole", tmp_path / "pulled")
 
 
-@pytest.mark.parametrize(
-    "recipe", [ROUNDED, pytest.param(STOPPED, marks=pytest.mark.slow)], ids=lambda recipe: recipe.name
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [ROUNDED, STOPPED], ids=lambda recipe: recipe.name)
 def test_an_interrupted_finish_begins_again_from_the_float_network(
     recipe: Recipe, few: FashionMnist, wholes: Callable[[Recipe], Path], tmp_path: Path
 ) -> None:

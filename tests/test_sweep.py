@@ -34,6 +34,7 @@ def tried(report: SweepReport) -> list[dict[str, str]]:
     return [row.settings for row in sorted(report.trials, key=lambda row: row.number) if row.counted]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fake")
 def test_the_same_seed_tries_the_same_and_the_best_is_first(tmp_path: Path) -> None:
     first, again, other = (
