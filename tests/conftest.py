@@ -83,7 +83,11 @@ def _warm() -> Warm:
 
 
 def toolkit(
-    *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, fresh: bool = False
+    *arguments: object,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    fresh: bool = False,
+    seconds: float = 300,
 ) -> Finished:
     """Run the installed ``toolkit`` command.
 
@@ -92,11 +96,12 @@ def toolkit(
         cwd: the folder it is started in; None: the project's.
         env: variables it has besides ours.
         fresh: it has to import TensorFlow by itself. Else it may be forked from a process that has; see `tests.warm`.
+        seconds: that it may take.
     """
     command = [str(TOOLKIT), *map(str, arguments)]
     environment = {**os.environ, **(env or {})}
     if not fresh and hasattr(os, "fork") and arguments and arguments[0] in _WITH_KERAS and _warm().fits(environment):
-        code, out, err = _warm().run(command, cwd or ROOT, environment, 300)
+        code, out, err = _warm().run(command, cwd or ROOT, environment, seconds)
         return Finished(code, *(io.TextIOWrapper(io.BytesIO(said)).read() for said in (out, err)))
     done = subprocess.run(
         command,
@@ -105,7 +110,7 @@ def toolkit(
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=300,
+        timeout=seconds,
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)

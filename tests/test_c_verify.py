@@ -152,7 +152,7 @@ def test_manifests_of_earlier_versions_have_no_targets(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all_targets_at_once(artifact: Path) -> None:
-    done = toolkit("verify", artifact, "--c", "all")
+    done = toolkit("verify", artifact, "--c", "all", seconds=1200)
     assert done.code == 0, done.err
     rows = load_manifest(artifact).c_targets
     assert rows
