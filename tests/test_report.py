@@ -269,6 +269,14 @@ def test_timings(made: tuple[Path, str, dict[str, Any]]) -> None:
     assert tile["value"].startswith(f"{found['bench']['files'][0]['p50_us']:,.1f}")
 
 
+def test_layers_with_a_scale_a_channel_are_named(made: tuple[Path, str, dict[str, Any]]) -> None:
+    tensors = MANIFEST["quantization"]["tensors"]
+    finer = [name[: -len("/kernel")] for name, entry in tensors.items() if name.endswith("/kernel")
+             and isinstance(entry["scale"], list)]  # fmt: skip
+    assert finer  # else this test needs another artifact
+    assert f", with a scale a channel in {' and '.join(finer)}" in made[1]
+
+
 def test_pictures_are_whole_svg_files(tmp_path: Path) -> None:
     artifact = copied(tmp_path)
     pictures = tmp_path / "deep" / "pictures"

@@ -233,7 +233,7 @@ def describe_export(manifest: Manifest, place: str, parity: dict[str, Any] | Mis
         files=tuple(files),
         test=manifest.data.test if manifest.data else None,
         unverified=parity if isinstance(parity, Missing) else None,
-        quantization=None if recipe is None else _title(recipe),
+        quantization=None if recipe is None else _title(recipe) + _finer(manifest),
         absent=tuple(_absent(manifest.files, manifest, place)),
     )
 
@@ -367,3 +367,15 @@ def describe_cpus(manifest: Manifest, place: str) -> tuple[CpuFacts, ...] | Miss
     if ONNX not in manifest.files:
         return not_exported(place)
     return Missing("The files did not run on other CPUs yet.", again)
+
+
+def _finer(manifest: Manifest) -> str:
+    """Which layers' weights have a scale a channel though the recipe does not ask that of all, in a phrase."""
+    facts = manifest.quantization
+    if facts is None or facts.recipe.get("per_channel"):
+        return ""
+    names = [name for name, tensor in facts.tensors.items() if name.endswith("/kernel")]
+    finer = [name.removesuffix("/kernel") for name in names if isinstance(facts.tensors[name].get("scale"), list)]
+    if not finer or len(finer) > 8:
+        return f", with a scale a channel in {len(finer)} layers" if finer else ""
+    return f", with a scale a channel in {' and '.join(finer)}"
