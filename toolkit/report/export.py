@@ -374,8 +374,11 @@ def _finer(manifest: Manifest) -> str:
     facts = manifest.quantization
     if facts is None or facts.recipe.get("per_channel"):
         return ""
-    names = [name for name, tensor in facts.tensors.items() if name.endswith("/kernel")]
-    finer = [name.removesuffix("/kernel") for name in names if isinstance(facts.tensors[name].get("scale"), list)]
-    if not finer or len(finer) > 8:
-        return f", with a scale a channel in {len(finer)} layers" if finer else ""
-    return f", with a scale a channel in {' and '.join(finer)}"
+    finer = [
+        name.removesuffix("/kernel")
+        for name, tensor in facts.tensors.items()
+        if name.endswith("/kernel") and isinstance(tensor.get("scale"), list)
+    ]
+    if not finer:
+        return ""
+    return f", with a scale a channel in {' and '.join(finer) if len(finer) <= 8 else f'{len(finer)} layers'}"
